@@ -18,7 +18,7 @@ from edgedistill.agreement import agreement
 from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.data.splitting import held_out
 from edgedistill.data.twins import find_twins
-from edgedistill.data.types import CodedResponse, MixtureRow, Response, TestRows, ValidationRows, code_shares
+from edgedistill.data.types import CodedResponse, MixtureRow, Response, Source, TestRows, ValidationRows, code_shares
 from edgedistill.decisions import Circumstances
 from edgedistill.errors import ArgumentError, EdgeDistillError
 from edgedistill.evaluation.build import (
@@ -40,6 +40,7 @@ from edgedistill.student.frozen import train_frozen_student
 from edgedistill.student.label_thresholds import choose_label_decoder
 from edgedistill.student.model import choose_max_tokens
 from edgedistill.student.nano import train_nano_student
+from edgedistill.student.prior_correction import correct_prior
 from edgedistill.student.trial import random_state, restore_random_state
 from edgedistill.task import Task
 from edgedistill_export import Checkpoint, ExportPlan, export_bundle
@@ -86,6 +87,9 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         temperature: Divides the logits in the soft loss, 0.1 to 100.
         class_weight: None, or ``balanced``: weights inversely proportional to label frequencies.
         ordinal: The loss of an ordinal task: ``nominal``, ``cumulative`` or ``expected_score``.
+        prior_correction: Whether the label shares of the student are moved to those of the validation rows' labels,
+            from 100 rows on (`edgedistill.student.prior_correction`). ``auto``: where `fit` gets ``shares``, that is,
+            a teacher's labels, and human-coded ``validation`` rows.
         lora: None, or LoRA adapters of a decoder: ``{"rank": 16, "alpha": 32, "targets": ["all-linear"]}``.
         patience: Stop early after this many epochs without improvement; None: never.
         validation_fraction: Share of the rows held out for validation, in (0, 1), unless `fit` gets validation rows.
@@ -100,6 +104,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         max_tokens_: Maximum length in tokens: as given, or the 99th percentile of the training rows' lengths, rounded
             up to a multiple of 16, at least 32 and at most 512 and what the backbone reads.
         history_: Validation loss, accuracy and macro-F1 of each epoch; empty for a frozen backbone.
+        prior_correction_: What was corrected; None if no correction was wanted.
         notes_: Messages about the rows; never a response's text.
         thresholds_: Decision thresholds of a multilabel task, per label, chosen on validation rows.
         n_features_in_: Number of the task's inputs.
@@ -121,6 +126,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         temperature: float = 1.0,
         class_weight: Literal["balanced"] | None = None,
         ordinal: Literal["nominal", "cumulative", "expected_score"] = "nominal",
+        prior_correction: Literal["auto"] | bool = "auto",
         lora: Mapping[str, Any] | None = None,
         patience: int | None = None,
         validation_fraction: float = 0.2,
@@ -140,6 +146,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         self.temperature = temperature
         self.class_weight = class_weight
         self.ordinal = ordinal
+        self.prior_correction = prior_correction
         self.lora = lora
         self.patience = patience
         self.validation_fraction = validation_fraction
@@ -189,8 +196,9 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         ]
         soft = self._shares(shares, task, codes)
         training, validation_set, notes = self._split(rows, validation, seed, task)
+        source: Source = "human" if shares is None or validation is None else "teacher"
         mixture = [
-            MixtureRow(row.response.id, row.response.inputs, row.label, "human", soft[int(row.response.id)])
+            MixtureRow(row.response.id, row.response.inputs, row.label, source, soft[int(row.response.id)])
             for row in training
         ]
         backbone = backbone_folder(section.backbone, Path())
@@ -200,10 +208,13 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         with progress_bars(quiet=not self.verbose) as bars, temporary_folder("student") as work:
             folder = work / "student"
             training_notes = self._train(mixture, validation_set, task, section, backbone, folder, on_progress or bars)
+            self.prior_correction_ = correct_prior(folder, mixture, validation_set, task.scored, section)
             student = Checkpoint.load(folder, task.scored, section.token_limit)
             self.files_ = {path.name: _content(path) for path in sorted(folder.iterdir())}
         self.thresholds_ = choose_label_decoder(student, validation_set).thresholds
         self.max_tokens_ = section.token_limit
+        if self.prior_correction_ and self.prior_correction_.note:
+            training_notes += (f"The label shares were not corrected: {self.prior_correction_.note}.",)
         self.task_, self.n_features_in_, self.notes_ = task, len(task.inputs), (*notes, *training_notes)
         self._loaded: Checkpoint | None = student
         return self
@@ -399,10 +410,20 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                     raise ArgumentError(f"lora must be None or a mapping, not {self.lora!r}")
                 given |= {"peft": "lora", "lora": dict(self.lora)}
         given["max_tokens"] = _plain(self.max_tokens)
+        given["prior_correction"] = self._prior_correction()
         fraction = self.validation_fraction
         if not isinstance(fraction, int | float | np.number) or not 0 < fraction < 1:
             raise ArgumentError(f"validation_fraction is {fraction!r}; it must be a number between 0 and 1")
         return checked_section(StudentSection, given, "StudentClassifier")
+
+    def _prior_correction(self) -> Any:
+        setting = _plain(self.prior_correction)
+        if self._is_multilabel and setting is True:
+            raise ArgumentError(
+                "prior_correction does not support multilabel tasks",
+                hint="Remove it: each label has its own threshold, chosen on the validation rows.",
+            )
+        return setting
 
     @property
     def _is_multilabel(self) -> bool:

@@ -21,6 +21,7 @@ from edgedistill.student.compression import CompressedStudent, compare_students,
 from edgedistill.student.frozen import FrozenHead, fit_frozen, train_frozen_student, write_frozen
 from edgedistill.student.nano import NanoStart, train_nano_student
 from edgedistill.student.overlap import fit_overlap, has_references
+from edgedistill.student.prior_correction import correct_prior, prior_correction_summary
 from edgedistill.student.sizes import check_sizes, choose_size, with_soft_labels
 from edgedistill.student.types import TrainedStudent
 from edgedistill_export.authors import TEACHER, Author
@@ -35,8 +36,8 @@ def train(run: Run) -> dict[str, Any]:
     """Train the student on `mixture.csv`; write `student/`, `trials.csv`, the baselines and `shrunk/`.
 
     Returns:
-        The best trial, the baseline, the smaller student, the notes and the ids of the validation rows, which selected
-        the student, for `run.json`.
+        The best trial, the baseline, the smaller student, the prior corrections, the notes and the ids of the
+        validation rows, which selected the student, for `run.json`.
     """
     section = run.project.student
     backbone = backbone_folder(section.backbone, run.project.folder)
@@ -47,6 +48,12 @@ def train(run: Run) -> dict[str, Any]:
     if section.shrink:
         entry["shrunk"] = shrink(run, section.shrink)
         entry["notes"] += entry["shrunk"].pop("notes")
+        entry["prior_correction"] += entry["shrunk"].pop("prior_correction")
+    entry["notes"] += dict.fromkeys(
+        f"The label shares of the student were not corrected: {each['note']} (student.prior_correction)."
+        for each in entry["prior_correction"]
+        if each["note"]
+    )
     entry["selected_by"] = [row.response.id for row in run.validation]
     return entry
 
@@ -61,6 +68,7 @@ def _trained(run: Run, backbone: Path) -> dict[str, Any]:
         nano, trained = _nano(run, backbone, rows, texts, authors, section, folder)
     else:
         trained = _fine_tuned(run, backbone, rows, section, folder)
+    corrected = _corrected(run, mixture, folder, "student")
     run.folder.write_csv("trials.csv", _table(trained.trials))
     head, baseline = _frozen_baseline(run, backbone, mixture, validation), _overlap(run, backbone)
     return {
@@ -70,8 +78,16 @@ def _trained(run: Run, backbone: Path) -> dict[str, Any]:
         "frozen": _describe_head(head),
         **({"nano": {name: getattr(nano, name) for name in ("tokens", "backbone_tokens", "width")}} if nano else {}),
         **baseline,
+        "prior_correction": corrected,
         "notes": [*notes, *trained.notes, *_frozen_is_as_good(head, trained.best.validation_macro_f1)],
     }
+
+
+def _corrected(run: Run, mixture: Sequence[MixtureRow], folder: Path, name: str) -> list[dict[str, Any]]:
+    """Correct the label shares of a finished student, and return its entry; none if that is not wanted."""
+    run.on_progress("train: label shares", 0, 1)
+    found = correct_prior(folder, mixture, run.validation, run.task, run.student_section)
+    return [{"student": name, **prior_correction_summary(found)}] if found else []
 
 
 def _with_assistant(
@@ -167,6 +183,7 @@ def _several_sizes(run: Run, backbone: Path, sizes: Sequence[Size]) -> dict[str,
     taught, section, assistant, notes = _with_assistant(run, mixture)
     places = {size: run.folder / SIZES / size_folder(size) for size in sizes}
     trials: list[Trial] = []
+    corrected: list[dict[str, Any]] = []
     compared, described = 0, dict[Size, dict[str, Any]]()
     first = run.folder / SIZES / size_folder(layers)
     if any(isinstance(size, int) for size in sizes):
@@ -174,12 +191,14 @@ def _several_sizes(run: Run, backbone: Path, sizes: Sequence[Size]) -> dict[str,
         trials += trained.trials
         described[layers] = _describe_trial(trained.best)
         notes += trained.notes
+        corrected += _corrected(run, mixture, first, size_name(layers))
     for size in sizes:
         if isinstance(size, int) and size < layers:
             shrunk = _shrunk_size(run, first, places[size], texts, authors, size)
             compared += len(shrunk.history)
             described[size] = {"best_epoch": shrunk.best.epoch}
             notes += shrunk.notes
+            corrected += _corrected(run, mixture, places[size], size_name(size))
     if "nano" in sizes:
         rows = taught
         of_nano = section.model_copy(update={"kind": "nano", "search": SearchSection()})
@@ -191,11 +210,13 @@ def _several_sizes(run: Run, backbone: Path, sizes: Sequence[Size]) -> dict[str,
         trials += nano.trials
         described["nano"] = _describe_trial(nano.best) | {"tokens": start.tokens, "width": start.width}
         notes += nano.notes
+        corrected += _corrected(run, mixture, places["nano"], "nano")
     if "frozen" in sizes:
         run.on_progress("train: the frozen encoder", 0, 1)
         heads = train_frozen_student(mixture, validation, task, section, backbone, places["frozen"])
         compared += len(heads)
         described["frozen"] = _describe_head(heads[0])
+        corrected += _corrected(run, mixture, places["frozen"], "frozen")
     head = _frozen_baseline(run, backbone, mixture, validation)
     run.folder.write_csv("trials.csv", _table(trials))
     run.on_progress("train: sizes on validation rows", 0, len(sizes))
@@ -214,6 +235,7 @@ def _several_sizes(run: Run, backbone: Path, sizes: Sequence[Size]) -> dict[str,
         "frozen": _describe_head(head),
         **_overlap(run, backbone),
         "sizes": summary,
+        "prior_correction": corrected,
         "notes": [choice.note, *choice.other_notes, *dict.fromkeys(notes)],
     }
 
@@ -270,8 +292,9 @@ def _frozen(run: Run, backbone: Path) -> dict[str, Any]:
     task, section = run.task, run.student_section
     run.on_progress("train: the frozen encoder", 0, 1)
     start = time.perf_counter()
+    mixture = read_mixture(run.folder, task.inputs)
     heads = train_frozen_student(
-        read_mixture(run.folder, task.inputs),
+        mixture,
         run.validation,
         task,
         section,
@@ -280,6 +303,7 @@ def _frozen(run: Run, backbone: Path) -> dict[str, Any]:
     )
     write_frozen(heads[0], task, section.token_limit, run.folder / FROZEN)
     best = _describe_head(heads[0])
+    corrected = _corrected(run, mixture, run.folder / STUDENT, "student")
     # One line with the columns of a search; those of epochs and hyperparameters stay empty.
     line = ["", "", "", "", 1, *list(best.values())[2:], 1, f"{time.perf_counter() - start:.1f}", "done", ""]
     run.folder.write_csv("trials.csv", [list(_HEADER), line])
@@ -289,6 +313,7 @@ def _frozen(run: Run, backbone: Path) -> dict[str, Any]:
         "best": best,
         "frozen": best,
         **_overlap(run, backbone),
+        "prior_correction": corrected,
         "notes": [],
     }
 
@@ -333,7 +358,7 @@ def shrink(run: Run, section: ShrinkSection) -> dict[str, Any]:
     """Distil `student/` into the smaller `shrunk/`, and compare the two on validation rows in `shrinking.json`.
 
     Returns:
-        Layers, texts, bytes, speed, the loss of agreement on validation rows, and notes.
+        Layers, texts, bytes, speed, the loss of agreement on validation rows, its prior correction, and notes.
     """
     task, max_tokens = run.task, run.max_tokens
     validation = run.validation
@@ -354,6 +379,8 @@ def shrink(run: Run, section: ShrinkSection) -> dict[str, Any]:
         authors=authors,
         progress=on_progress,
     )
+    mixture = read_mixture(run.folder, task.inputs)
+    corrected = _corrected(run, mixture, run.folder / SHRUNK, "smaller student")
     students = [Checkpoint.load(run.folder / name, task, max_tokens) for name in (STUDENT, SHRUNK)]
     compared = compare_students(students[0], students[1], rows, validation.labels)
     summary = {
@@ -369,7 +396,8 @@ def shrink(run: Run, section: ShrinkSection) -> dict[str, Any]:
         "history": [asdict(epoch) for epoch in shrunk.history],
     }
     run.folder.write_json("shrinking.json", summary)
-    return {**{name: value for name, value in summary.items() if name != "history"}, "notes": list(shrunk.notes)}
+    entry = {name: value for name, value in summary.items() if name != "history"}
+    return {**entry, "prior_correction": corrected, "notes": list(shrunk.notes)}
 
 
 def _texts(run: Run) -> tuple[list[Mapping[str, str]], list[Author], dict[str, int]]:

@@ -81,6 +81,11 @@ class Project(Section):
                 "student.loss.class_weights: balanced does not support multilabel tasks; remove it: each label has its "
                 "own threshold, which accounts for label frequency"
             )
+        if self.student.prior_correction is True:
+            raise ValueError(
+                "student.prior_correction does not support multilabel tasks; remove it: each label has its own "
+                "threshold, chosen on the human codes"
+            )
         if any(teacher.logprobs for teacher in self.asked):
             raise ValueError(
                 "logprobs does not support multilabel tasks, for which the teacher returns a list; remove it and use "

@@ -217,6 +217,10 @@ class StudentSection(Section):
     (`edgedistill.student.presets`), except those that ``search`` gives."""
     search: SearchSection = SearchSection()
     seeds: Annotated[tuple[int, ...], Field(min_length=1, strict=False)] = (0,)
+    prior_correction: Literal["auto"] | bool = "auto"
+    """Whether constants are added to the logits so that the student's label shares on the validation rows are those of
+    the human codes (`edgedistill.student.prior_correction`). ``auto``: where most training rows have a label of a
+    language model."""
     assistant: Annotated[AssistantSection | None, BeforeValidator(_name_to_section)] = None
     """A backbone, or a mapping. A larger student that is trained on the same rows, and whose probabilities for all
     texts are what the student learns."""

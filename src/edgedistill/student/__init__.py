@@ -10,6 +10,7 @@ checkpoints.py       checkpoint folders, and the best checkpoint so far
 search.py            the hyperparameter search and its storage
 training.py          train_student(): every setting of the search with every seed
 frozen.py            a linear classifier on the frozen encoder, and text embeddings
+prior_correction.py  the finished student's label shares are moved to those of the human codes
 compression.py       compress_student(): a second student with fewer layers
 """
 

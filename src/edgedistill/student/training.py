@@ -149,6 +149,7 @@ def _fingerprint(
             "kind": True,
             "preset": True,
             "assistant": True,
+            "prior_correction": True,
             "shrink": True,
             "search": {"trials"},
         }

@@ -217,6 +217,7 @@ CHANGES: dict[str, Any] = {
     "student.search.epochs.high": search("epochs", 1, 5),
     "student.search.prune": True,
     "student.seeds": [1, 2],
+    "student.prior_correction": True,
     "student.assistant.backbone": assistant(backbone="./backbone2"),
     "student.assistant.preset": assistant(preset="quick"),
     "student.assistant.learning_rate": assistant(learning_rate=1e-3),
