@@ -5,6 +5,15 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from edgedistill_serve.server.metrics import (
+    ServerMetrics,
+    Snapshot,
+    counts_since_start,
+    format_snapshot,
+    single_gauge,
+    sum_snapshots,
+)
+
 
 @pytest.fixture(scope="module")
 def server(start, bundle):
@@ -83,3 +92,47 @@ def test_readyz_lists_every_model(server, bundle):
     message = server.client.get("/readyz").json()
     model = {"model": "praise", "version": bundle.manifest.version, "swaps": 0, "failures": 0, "fault": None}
     assert message == {"status": "ready", "models": [model]}
+
+
+def parsed(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
+    families = text_string_to_metric_families(format_snapshot(snapshot).decode())
+    return {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
+
+
+def counted(requests: dict[str, int], *, ready: float, waiting: float) -> Snapshot:
+    metrics = ServerMetrics()
+    for path, number in requests.items():
+        for _ in range(number):
+            metrics.count_request(path, 200, 0.003)
+    metrics.add_gauges(
+        [single_gauge("ready", "R.", lambda: ready), single_gauge("queue_waiting", "W.", lambda: waiting)]
+    )
+    return metrics.snapshot()
+
+
+def test_a_snapshot_is_the_text_of_the_metrics():
+    metrics = ServerMetrics()
+    metrics.count_request("/v1/score", 200, 0.003)
+    found = {key: value for key, value in parsed(metrics.snapshot()).items() if "process" not in key[0]}
+    families = text_string_to_metric_families(metrics.text().decode())
+    samples = {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
+    assert found == {key: value for key, value in samples.items() if "process" not in key[0]}
+
+
+def test_counts_and_quantities_of_processes_are_summed_and_states_are_not():
+    one = counted({"/v1/score": 3, "/predict": 1}, ready=1, waiting=2)
+    two = counted({"/v1/score": 4}, ready=0, waiting=5)
+    found = parsed(sum_snapshots([one, two]))
+    assert found["edgedistill_requests_total", "/v1/score", "200"] == 7
+    assert found["edgedistill_requests_total", "/predict", "200"] == 1
+    assert found["edgedistill_request_seconds_bucket", "+Inf", "/v1/score"] == 7
+    assert found["edgedistill_request_seconds_bucket", "/v1/score", "0.0025"] == 0
+    assert found["edgedistill_queue_waiting",] == 7
+    assert found["edgedistill_ready",] == 1
+
+
+def test_the_counts_of_a_process_that_has_ended_stay_and_its_quantities_go():
+    ended = counts_since_start(counted({"/v1/score": 3}, ready=1, waiting=2))
+    found = parsed(sum_snapshots([counted({"/v1/score": 4}, ready=1, waiting=5), ended]))
+    assert found["edgedistill_requests_total", "/v1/score", "200"] == 7
+    assert found["edgedistill_queue_waiting",] == 5

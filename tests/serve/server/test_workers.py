@@ -229,6 +229,25 @@ def test_a_worker_that_starts_again_with_a_damaged_folder_stays_out_and_is_shown
         assert server.client.post("/v1/score", json={"response": "great job"}).status_code == 200
 
 
+def test_a_worker_that_does_not_answer_is_shown_and_delays_nobody_else(start, bundle):
+    with start(str(bundle.folder), *TWO) as server:
+        server.client.close()
+        stopped = workers_of(server.process.pid)[0]
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            # The stopped worker has the fewest connections, so that each is left to it for a moment.
+            answers = [httpx.post(f"{server.url}/v1/score", json={"response": f"great job {n}"}) for n in range(5)]
+            assert {answer.status_code for answer in answers} == {200}
+            faults = readiness(server)["faults"]
+            assert list(faults) == ["worker 1"]
+            assert "it has not answered for" in faults["worker 1"]
+            assert metric(server, 'edgedistill_fault{part="worker 1"}') == 1
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        wait_for(lambda: "faults" not in readiness(server), server)
+        server.client = server.new_client()
+
+
 def test_a_key_that_is_removed_is_refused_by_all_workers_after_sighup(start, bundle, tmp_path):
     old, new = create_key("old"), create_key("new")
     keys = tmp_path / "keys"

@@ -67,8 +67,9 @@ _FIRST_DELAY, _LONGEST_DELAY = 0.1, 30.0
 """Seconds before a dead worker is replaced: the first time, and at most, after many deaths in a row."""
 _STABLE_SECONDS = 60.0
 """A worker that lived longer does not count as one of several deaths in a row."""
-_STATE_SECONDS = 1.0
-"""Time limit for the state of a worker; the last known one is used for a worker that does not answer."""
+_STATE_SECONDS = 0.5
+"""Time limit for the state of a worker; the last known one is used for a worker that does not answer. Probes often wait
+for a second."""
 _WATCHER = "watcher of the bundle folders"
 _WATCH_SECONDS = 2.0
 _PREPARE_ATTEMPTS = 3
