@@ -9,6 +9,10 @@ first token (no fine-tuning, so that a run takes minutes): it is not a good clas
 easily than those of a fine-tuned one. Its vocabulary is cut for the train rows; nothing of the test rows is used. Both
 students are exported to int8 and scored on the test rows, one at a time, in alternating rounds. OUT.json is written
 after every set; sets that it has are not measured again.
+
+With `--fine-tuned` the student is fine-tuned (preset quick, seed 0; further rows of train.csv select the epoch), once
+with the full vocabulary, which is then cut, and once with the vocabulary cut before. The results are named
+SET-fine-tuned.
 """
 
 import argparse
@@ -27,6 +31,10 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 
+from edgedistill.data.types import CodedResponse, MixtureRow, Response, ValidationRows
+from edgedistill.project.student import StudentSection
+from edgedistill.student import train_student
+from edgedistill.student.cut_backbone import cut_backbone
 from edgedistill_export import Checkpoint, ExportPlan, export_bundle
 from edgedistill_export.quantize.vocabulary import cut_vocabulary
 from edgedistill_serve.scoring.encoding import Encoder
@@ -161,6 +169,58 @@ def measure(backbone: Path, data: Path, train_rows: int, test_rows: int, work: P
     }
 
 
+def measure_fine_tuned(backbone: Path, data: Path, train_rows: int, test_rows: int, work: Path) -> dict[str, Any]:
+    """Measure one set with fine-tuned students: cut after training, and cut before."""
+    test_file = next(file for file in (data / "test.csv", data / "test_ua.csv") if file.exists())
+    known, test = read(data / "train.csv", train_rows + VALIDATION_ROWS), read(test_file, test_rows)
+    step = len(known) // VALIDATION_ROWS
+    validation, train = known[::step], [row for place, row in enumerate(known) if place % step]
+    task = Task("nominal", tuple(Label(name) for name in sorted({row["label"] for row in known})), ("response",))
+    texts = [{"response": row["response"]} for row in train]
+    cut_backbone(backbone, work / "cut-backbone", texts, task)
+    students, seconds = {}, {}
+    for name, start in (("full", backbone), ("cut before", work / "cut-backbone")):
+        begin = time.process_time()
+        section = StudentSection(max_tokens=MAX_TOKENS, preset="quick")
+        train_student(*_rows(train, validation), task, section, start, work / name)
+        seconds[name] = round(time.process_time() - begin, 1)
+        students[name] = Checkpoint.load(work / name, task, MAX_TOKENS)
+        CONSOLE.print(f"{data.name}: {name} trained in {seconds[name]} s")
+    students["cut after"], _ = cut_vocabulary(students["full"], texts, work / "cut after")
+    labels = {name: student.logits(test).argmax(axis=1) for name, student in students.items()}
+    correct = np.array([list(task.names).index(row["label"]) for row in test])
+    plan = ExportPlan(data.name, task, MAX_TOKENS, "int8", 1.0, fp32_beside=False)
+    exported = export_bundle(work / "cut before", work / "bundle", plan, validation)
+    scored = [score.label for score in Scorer(exported.bundle, threads=1).score(test)]
+    return {
+        "train_rows": len(train),
+        "validation_rows": len(validation),
+        "test_rows": len(test),
+        "training_cpu_seconds": seconds,
+        "bundle_bytes_cut_before": size(exported.bundle.folder),
+        "label_flips": {
+            "full to cut after": float((labels["full"] != labels["cut after"]).mean()),
+            "cut before, PyTorch to int8": float(
+                np.mean([task.names[one] != other for one, other in zip(labels["cut before"], scored, strict=True)])
+            ),
+        },
+        "accuracy": {name: float((found == correct).mean()) for name, found in labels.items()}
+        | {"cut before, int8": float(np.mean([a == row["label"] for a, row in zip(scored, test, strict=True)]))},
+    }
+
+
+def _rows(train: list[dict[str, str]], validation: list[dict[str, str]]) -> tuple[list[MixtureRow], ValidationRows]:
+    mixture = [
+        MixtureRow(f"m{place}", {"response": row["response"]}, row["label"], "human", {row["label"]: 1.0})
+        for place, row in enumerate(train)
+    ]
+    coded = [
+        CodedResponse(Response(f"v{place}", {"response": row["response"]}, "train.csv", place), row["label"])
+        for place, row in enumerate(validation)
+    ]
+    return mixture, ValidationRows(tuple(coded))
+
+
 def main() -> None:
     """Measure the sets and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -169,14 +229,18 @@ def main() -> None:
     parser.add_argument("sets", type=Path, nargs="+")
     parser.add_argument("--train-rows", type=int, default=400)
     parser.add_argument("--test-rows", type=int, default=400)
+    parser.add_argument("--fine-tuned", action="store_true")
     given = parser.parse_args()
     results = json.loads(given.out.read_text()) if given.out.exists() else {}
     for data in given.sets:
-        if data.name in results:
+        name, measured = data.name, measure
+        if given.fine_tuned:
+            name, measured = f"{data.name}-fine-tuned", measure_fine_tuned
+        if name in results:
             continue
         with TemporaryDirectory() as work:
-            results[data.name] = measure(given.checkpoint, data, given.train_rows, given.test_rows, Path(work))
-        CONSOLE.print(data.name, results[data.name])
+            results[name] = measured(given.checkpoint, data, given.train_rows, given.test_rows, Path(work))
+        CONSOLE.print(name, results[name])
         given.out.write_text(json.dumps(results, indent=2) + "\n")
 
 

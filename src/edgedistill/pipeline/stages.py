@@ -14,6 +14,7 @@ from edgedistill.evaluation.bundle_rows import BUNDLE_ROWS
 from edgedistill.evaluation.comparison import COMPARISON
 from edgedistill.pipeline.folder import (
     ASSISTANT,
+    CUT_BACKBONE,
     FROZEN,
     MIXTURE,
     NANO_START,
@@ -82,7 +83,8 @@ def _mix(_: Project) -> StageInputs:
 def _train(project: Project) -> StageInputs:
     paths = ["project.student", *_STUDENT_TASK, "records.splits.validation", f"results.{MIXTURE}", *_MIX_RESULTS]
     section = project.student
-    if section.shrink or section.assistant or section.kind == "nano" or section.sizes:
+    cut = section.vocabulary == "cut"
+    if section.shrink or section.assistant or section.kind == "nano" or section.sizes or cut:
         paths += ["records.splits.train", "records.splits.test", "records.unlabelled", "results.synthetic.jsonl"]
     if project.student.sizes:
         paths.append("project.export.precision")
@@ -233,7 +235,7 @@ STAGES = (
             *_other_students(project),
             *((SHRUNK, "shrinking.json") if project.student.shrink else ()),
         ),
-        scratch=("search.sqlite3", "search", NANO_START),
+        scratch=("search.sqlite3", "search", NANO_START, CUT_BACKBONE),
     ),
     Stage("evaluate", _evaluate, ("evaluation.json", "test_scores.csv")),
     Stage("export", _export, ("bundle", "fidelity.json"), scratch=("tuning.json", BUNDLE_ROWS)),

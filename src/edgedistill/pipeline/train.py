@@ -8,7 +8,7 @@ from typing import Any
 
 from edgedistill.data.twins import same_row
 from edgedistill.data.types import MixtureRow, ValidationRows
-from edgedistill.pipeline.folder import ASSISTANT, FROZEN, NANO_START, OVERLAP, SHRUNK, SIZES, STUDENT
+from edgedistill.pipeline.folder import ASSISTANT, CUT_BACKBONE, FROZEN, NANO_START, OVERLAP, SHRUNK, SIZES, STUDENT
 from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.mix import read_mixture
 from edgedistill.pipeline.run import Run
@@ -18,6 +18,7 @@ from edgedistill.student import Epoch, TrainingProgress, Trial, backbone_folder,
 from edgedistill.student.assistant import Assistants, taught_rows, taught_section, train_assistants
 from edgedistill.student.checkpoints import copy_files, replacing
 from edgedistill.student.compression import CompressedStudent, compare_students, compress_student
+from edgedistill.student.cut_backbone import cut_backbone
 from edgedistill.student.frozen import FrozenHead, fit_frozen, train_frozen_student, write_frozen
 from edgedistill.student.nano import NanoStart, train_nano_student
 from edgedistill.student.overlap import fit_overlap, has_references
@@ -26,6 +27,7 @@ from edgedistill.student.sizes import check_sizes, choose_size, with_soft_labels
 from edgedistill.student.types import TrainedStudent
 from edgedistill_export.authors import TEACHER, Author
 from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_export.quantize.vocabulary import VocabularyCut
 
 _SETTINGS = ("learning_rate", "batch_size", "epochs", "seed")
 _FIGURES = ("epoch", "validation_loss", "validation_accuracy", "validation_macro_f1", "best")
@@ -40,11 +42,16 @@ def train(run: Run) -> dict[str, Any]:
         validation rows, which selected the student, for `run.json`.
     """
     section = run.project.student
-    backbone = backbone_folder(section.backbone, run.project.folder)
+    backbone, cut = _backbone(run)
     if section.sizes:
         entry = _several_sizes(run, backbone, section.sizes)
     else:
         entry = _frozen(run, backbone) if section.kind == "frozen" else _trained(run, backbone)
+    if cut:
+        entry["vocabulary"] = asdict(cut)
+        entry["notes"].append(
+            f"The student was trained with {cut.pieces:,} of the backbone's {cut.pieces_before:,} tokens."
+        )
     if section.shrink:
         entry["shrunk"] = shrink(run, section.shrink)
         entry["notes"] += entry["shrunk"].pop("notes")
@@ -56,6 +63,18 @@ def train(run: Run) -> dict[str, Any]:
     )
     entry["selected_by"] = [row.response.id for row in run.validation]
     return entry
+
+
+def _backbone(run: Run) -> tuple[Path, VocabularyCut | None]:
+    """Return the backbone's folder, and what was cut from its vocabulary where the project asks for it."""
+    section = run.project.student
+    backbone = backbone_folder(section.backbone, run.project.folder)
+    if section.vocabulary == "full":
+        return backbone, None
+    run.on_progress("train: the vocabulary is cut", 0, 1)
+    texts, authors, _ = _texts(run)
+    folder = run.folder / CUT_BACKBONE
+    return folder, cut_backbone(backbone, folder, texts, run.task, authors=authors)
 
 
 def _trained(run: Run, backbone: Path) -> dict[str, Any]:
@@ -70,7 +89,7 @@ def _trained(run: Run, backbone: Path) -> dict[str, Any]:
         trained = _fine_tuned(run, backbone, rows, section, folder)
     corrected = _corrected(run, mixture, folder, "student")
     run.folder.write_csv("trials.csv", _table(trained.trials))
-    head, baseline = _frozen_baseline(run, backbone, mixture, validation), _overlap(run, backbone)
+    head, baseline = _frozen_baseline(run, mixture, validation), _overlap(run)
     return {
         "trials": len(trained.trials),
         "best": _describe_trial(trained.best),
@@ -153,9 +172,10 @@ def _nano(
     )
 
 
-def _frozen_baseline(run: Run, backbone: Path, mixture: Sequence[MixtureRow], validation: ValidationRows) -> FrozenHead:
+def _frozen_baseline(run: Run, mixture: Sequence[MixtureRow], validation: ValidationRows) -> FrozenHead:
     """Fit and write the classifier on the frozen encoder, the baseline of every evaluation."""
     run.on_progress("train: the frozen encoder", 0, 1)
+    backbone = backbone_folder(run.project.student.backbone, run.project.folder)
     heads = fit_frozen(mixture, validation, run.task, run.max_tokens, backbone)
     write_frozen(heads[0], run.task, run.max_tokens, run.folder / FROZEN)
     return heads[0]
@@ -217,7 +237,7 @@ def _several_sizes(run: Run, backbone: Path, sizes: Sequence[Size]) -> dict[str,
         compared += len(heads)
         described["frozen"] = _describe_head(heads[0])
         corrected += _corrected(run, mixture, places["frozen"], "frozen")
-    head = _frozen_baseline(run, backbone, mixture, validation)
+    head = _frozen_baseline(run, mixture, validation)
     run.folder.write_csv("trials.csv", _table(trials))
     run.on_progress("train: sizes on validation rows", 0, len(sizes))
     students = {size: Checkpoint.load(place, task, run.max_tokens) for size, place in places.items()}
@@ -233,7 +253,7 @@ def _several_sizes(run: Run, backbone: Path, sizes: Sequence[Size]) -> dict[str,
         "best": {"size": choice.picked, **described[picked]},
         **assistant,
         "frozen": _describe_head(head),
-        **_overlap(run, backbone),
+        **_overlap(run),
         "sizes": summary,
         "prior_correction": corrected,
         "notes": [choice.note, *choice.other_notes, *dict.fromkeys(notes)],
@@ -312,18 +332,19 @@ def _frozen(run: Run, backbone: Path) -> dict[str, Any]:
         "tried": [_describe_head(head) for head in heads],
         "best": best,
         "frozen": best,
-        **_overlap(run, backbone),
+        **_overlap(run),
         "prior_correction": corrected,
         "notes": [],
     }
 
 
-def _overlap(run: Run, backbone: Path) -> dict[str, Any]:
+def _overlap(run: Run) -> dict[str, Any]:
     """Fit the overlap baseline of a task with reference answers, and return its entry."""
     task, max_tokens = run.task, run.max_tokens
     if not has_references(task):
         return {}
     run.on_progress("train: the overlap baseline", 0, 1)
+    backbone = backbone_folder(run.project.student.backbone, run.project.folder)
     head = fit_overlap(read_mixture(run.folder, task.inputs), run.validation, task, max_tokens, backbone)
     write_frozen(head, task, max_tokens, run.folder / OVERLAP)
     return {"overlap": _describe_head(head)}

@@ -205,6 +205,8 @@ class StudentSection(Section):
     kind: Literal["fine-tuned", "frozen", "nano"] = "fine-tuned"
     """``frozen``: the backbone is not trained; a linear classifier on its first token is fitted. ``nano``: a vector for
     each token, from the backbone, and a small classifier of their mean are trained; the bundle has at most 3 MB."""
+    vocabulary: Literal["full", "cut"] = "full"
+    """``cut`` drops, before training, the tokens of the backbone that no text to train on needs."""
     loss: LossSection = LossSection()
     patience: Count | None = None
     """Early stopping: end a trial after this many epochs without improvement on validation rows. Default: train all
@@ -245,6 +247,8 @@ class StudentSection(Section):
             )
         if self.kind == "nano" and (other := sorted({"peft", "shrink"} & self.model_fields_set)):
             raise ValueError(f"kind: nano has no layers; remove {', '.join(other)}")
+        if self.kind == "nano" and self.vocabulary == "cut":
+            raise ValueError("kind: nano cuts a vocabulary that does not fit into its bundle; remove vocabulary")
         if self.assistant and (idle := sorted({"targets", "class_weights"} & self.loss.model_fields_set)):
             raise ValueError(f"the assistant's probabilities are the targets; remove loss.{idle[0]}, or assistant")
         return self

@@ -371,6 +371,11 @@ def _student(inputs: MethodsInputs) -> Iterator[str]:
         adapters = f" with low-rank adapters {cite('hu2021')}" if section.adapters else ""
         yield f"{backbone} was fine-tuned{adapters} with a linear classification head {cite('wolf2020')}."
         yield _loss(inputs)
+    if cut := log.stages.get("train", {}).get("vocabulary"):
+        yield (
+            f"Before training, its vocabulary was reduced from {count(cut['pieces_before'])} to {count(cut['pieces'])} "
+            "tokens: those of the texts that it could be trained on, and frequent ones."
+        )
     yield from _assistant(log.stages.get("train", {}).get("assistant"))
     longest = log.stages.get("mix", {}).get("max_tokens")
     if longest:

@@ -225,6 +225,7 @@ CHANGES: dict[str, Any] = {
     "student.assistant.batch_size": assistant(batch_size=4),
     "student.assistant.seeds": assistant(seeds=[1]),
     "student.sizes": sizes(),
+    "student.vocabulary": "cut",
     "student.not_worse_by": sizes(**{"student.not_worse_by": 0.1}),
     "student.shrink.layers": 1,
     "student.shrink.kept": [0, 1],

@@ -12,8 +12,10 @@ from edgedistill.pipeline.folder import RunFolder
 from edgedistill.pipeline.run import Run
 from edgedistill.pipeline.stages import run_stages
 from edgedistill.project.reading import read_project
+from edgedistill_export.quantize import vocabulary as vocabulary_module
 
 from ..student.conftest import make_model, make_tokenizer, toy
+from ..student.test_cut_backbone import write_word_pieces
 
 PROJECT = """\
 name: tiny
@@ -179,3 +181,16 @@ def test_a_nano_student_is_trained_and_says_how_many_tokens_it_has(project):
     assert step.entry["nano"]["tokens"] == step.entry["nano"]["backbone_tokens"]
     assert step.entry["best"]["best_epoch"] in (1, 2)
     assert set(outputs(run)) == {"student", "trials.csv", "frozen.safetensors"}
+
+
+def test_the_vocabulary_is_cut_before_training_where_the_project_asks_for_it(project, monkeypatch):
+    monkeypatch.setattr(vocabulary_module, "COMMON", 0)
+    file = project("vocabulary: cut")
+    write_word_pieces(file.parent / "backbone")
+    step, run = train(file)
+    known, kept = (
+        json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+        for folder in (file.parent / "backbone", run.folder / "student")
+    )
+    assert step.entry["vocabulary"]["pieces"] == len(kept) < len(known)
+    assert f"with {len(kept)} of the backbone's {len(known)} tokens" in step.entry["notes"][-1]

@@ -83,7 +83,38 @@ def cut_vocabulary(
         ExportFailed: The tokenizer model cannot be reduced exactly.
         CheckpointError: One of the checkpoint's files is not valid.
     """
-    file = student.folder / "tokenizer.json"
+    cut = cut_files(
+        student.folder, student.model, rows, folder, common=common, authors=authors, least_learners=least_learners
+    )
+    return Checkpoint.load(folder, student.task, student.encoder.max_tokens), cut
+
+
+def cut_files(
+    source: Path,
+    model: Any,
+    rows: Sequence[Mapping[str, str]],
+    folder: Path,
+    *,
+    common: int | None = None,
+    authors: Sequence[Author] = (),
+    least_learners: int = LEAST_LEARNERS,
+) -> VocabularyCut:
+    """Write the files of a checkpoint or of a pretrained model with a reduced vocabulary; see `cut_vocabulary`.
+
+    Args:
+        source: A folder with ``tokenizer.json``, ``tokenizer_config.json``, ``config.json`` and safetensors.
+        model: The transformers model of that folder, or a classifier with it as its base model.
+        rows: As for `cut_vocabulary`, which has the other arguments, too.
+        folder: The output folder.
+        common: As for `choose_tokens`.
+        authors: Who wrote each response.
+        least_learners: Number of learners from which on a token is kept.
+
+    Raises:
+        ExportFailed: The tokenizer model cannot be reduced exactly.
+        CheckpointError: One of the files is not valid.
+    """
+    file = source / "tokenizer.json"
     tokenizer = read_json_object(file)
     texts = list(dict.fromkeys(text for row in rows for text in model_texts(row) if text is not None))
     pieces_of = {text: frozenset(pieces) for text, pieces in zip(texts, tokenize_texts(file, texts), strict=True)}
@@ -98,20 +129,20 @@ def cut_vocabulary(
 
     unigram = tokenizer["model"]["type"] == "Unigram"
     fragments = shared(_fragments(file, texts)) if unigram else set()
-    ids = {key: getattr(student.model.config, key, None) for key in _ID_KEYS}
+    ids = {key: getattr(model.config, key, None) for key in _ID_KEYS}
     named = {piece for piece, number in vocabulary_of(tokenizer).items() if number in ids.values()}
     if common is None:
         common = COMMON_OF_MANY_LANGUAGES if unigram else COMMON
     cut, old_ids = cut_tokenizer(tokenizer, choose_tokens(tokenizer, shared(pieces_of) | named, common, fragments))
     new_id = {old: new for new, old in enumerate(old_ids)}
-    _expect_same_positions(student, new_id)
+    _expect_same_positions(source, model, new_id)
     folder.mkdir(parents=True)
-    _write_texts(student, folder, cut, new_id)
-    config = dict(student.config) | {key: new_id.get(old) for key, old in ids.items() if old is not None}
+    _write_texts(source, folder, cut, new_id)
+    config = read_json_object(source / "config.json")
+    config |= {key: new_id.get(old) for key, old in ids.items() if old is not None}
     _write(folder / "config.json", config | {"vocab_size": len(old_ids)})
-    before, width = _write_weights(student, folder, old_ids)
-    smaller = Checkpoint.load(folder, student.task, student.encoder.max_tokens)
-    return smaller, VocabularyCut(before, len(old_ids), width, len(texts))
+    before, width = _write_weights(source, model, folder, old_ids)
+    return VocabularyCut(before, len(old_ids), width, len(texts))
 
 
 def tokenize_texts(tokenizer_file: Path, texts: Sequence[str]) -> list[list[str]]:
@@ -140,41 +171,43 @@ def _fragments(tokenizer_file: Path, texts: Sequence[str]) -> dict[str, frozense
     return {text: frozenset(fragments_of(words(text))) for text in texts}
 
 
-def _expect_same_positions(student: Checkpoint, new_id: Mapping[int, int]) -> None:
+def _expect_same_positions(source: Path, model: Any, new_id: Mapping[int, int]) -> None:
     """RoBERTa-like models count positions from the id of the padding token, which therefore must not change."""
-    pad = student.model.config.pad_token_id
+    pad = model.config.pad_token_id
     counts_from_it = any(
-        hasattr(part, "padding_idx") for part in student.model.modules() if not isinstance(part, torch.nn.Embedding)
+        hasattr(part, "padding_idx") for part in model.modules() if not isinstance(part, torch.nn.Embedding)
     )
     if counts_from_it and new_id.get(pad) != pad:
         raise ExportFailed(
             f"the reduction would change the padding token's id {pad}, from which this model counts positions",
-            where=str(student.folder / "tokenizer.json"),
+            where=str(source / "tokenizer.json"),
             hint="Set export.vocabulary to full.",
         )
 
 
-def _write_texts(student: Checkpoint, folder: Path, tokenizer: Mapping[str, Any], new_id: Mapping[int, int]) -> None:
+def _write_texts(source: Path, folder: Path, tokenizer: Mapping[str, Any], new_id: Mapping[int, int]) -> None:
     """Write the tokenizer's files, except vocabularies in other formats such as ``vocab.txt``."""
     _write(folder / "tokenizer.json", tokenizer)
-    settings = read_json_object(student.folder / "tokenizer_config.json")
+    settings = read_json_object(source / "tokenizer_config.json")
     if "added_tokens_decoder" in settings:
         listed = settings["added_tokens_decoder"].items()
         settings["added_tokens_decoder"] = {str(new_id[int(old)]): token for old, token in listed if int(old) in new_id}
     _write(folder / "tokenizer_config.json", settings)
-    if (student.folder / "special_tokens_map.json").exists():
-        _write(folder / "special_tokens_map.json", read_json_object(student.folder / "special_tokens_map.json"))
+    if (source / "special_tokens_map.json").exists():
+        _write(folder / "special_tokens_map.json", read_json_object(source / "special_tokens_map.json"))
 
 
-def _write_weights(student: Checkpoint, folder: Path, old_ids: Sequence[int]) -> tuple[int, int]:
+def _write_weights(source: Path, model: Any, folder: Path, old_ids: Sequence[int]) -> tuple[int, int]:
     """Write the weights with the embeddings of the kept tokens; return the former number of rows and the row size."""
-    table = student.model.get_input_embeddings().weight
-    name = next((name for name, weights in student.model.named_parameters() if weights is table), None)
-    weights = load_file(student.folder / "model.safetensors")
-    if name not in weights:
-        raise CheckpointError(
-            "the embedding table is not among the weights", where=str(student.folder / "model.safetensors")
-        )
+    table = model.get_input_embeddings().weight
+    weights = {
+        name: tensor for file in sorted(source.glob("*.safetensors")) for name, tensor in load_file(file).items()
+    }
+    # A pretrained model names its weights with or without the prefix that they have in a classifier.
+    names = [name for of in (model, model.base_model) for name, found in of.named_parameters() if found is table]
+    name = next((name for name in names if name in weights), None)
+    if name is None:
+        raise CheckpointError("the embedding table is not among the weights", where=str(source / "model.safetensors"))
     rows, width = weights[name].shape
     weights[name] = weights[name][list(old_ids)].contiguous()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

@@ -3,6 +3,7 @@
 import pytest
 
 from edgedistill_serve import Scorer
+from edgedistill_serve.scoring.occlusion import split_words
 from edgedistill_serve.server.middleware.api_keys import create_key
 
 from .teaching import EXPLAINED, SCORED, TEXT, shown
@@ -68,6 +69,19 @@ def test_the_words_that_mattered_are_those_of_the_server(explained, server):
     assert explained.text("#words-summary").startswith(f"“{strongest['word']}” is the strongest word {way}")
     assert explained.text("#words-rows th") == strongest["word"]
     assert explained.run("return document.getElementById('words-text').textContent") == TEXT
+
+
+def test_words_of_scripts_without_spaces_are_marked_as_python_splits_them(page, server):
+    text = "ดีมากครับ, 你的解释👍🏽很清楚 أحسنت"
+    page.run("document.getElementById('response').value = arguments[0]", text)
+    page.click("#score")
+    page.until(SCORED)
+    page.click("#explain")
+    page.until("!document.getElementById('words-details').hidden")
+    marked = page.run("return [...document.querySelectorAll('#words-text .word')].map(each => each.textContent)")
+    assert marked == [word.word for word in split_words(text)]
+    assert len(marked) > 10
+    assert page.run("return document.getElementById('words-text').textContent") == text
 
 
 def test_too_many_words_for_an_explanation_are_refused(page):
