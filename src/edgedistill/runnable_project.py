@@ -41,6 +41,7 @@ class Project(ProjectFile):
         self,
         *,
         until: str = "report",
+        served: Path | str | None = None,
         offline: bool = False,
         accept_teacher: bool = False,
         on_progress: OnProgress = lambda *_: None,
@@ -50,7 +51,9 @@ class Project(ProjectFile):
         """Run all unfinished stages up to ``until``, in order.
 
         Args:
-            until: The last stage: gate, label, generate, mix, train, evaluate, export or report.
+            until: The last stage: gate, label, generate, mix, train, evaluate, export, compare or report.
+            served: The folder of the bundle in use, with which the new one is compared; None: that of
+                ``report.compare_with``, if the project file names one.
             offline: Use cached answers only.
             accept_teacher: Continue with a teacher that the gate refused.
             on_progress: Progress callback; see `edgedistill.progress_bars`.
@@ -58,7 +61,8 @@ class Project(ProjectFile):
             on_step: Called after each stage.
 
         Returns:
-            The run, with its folder, ``evaluation``, ``served_evaluation``, ``bundle`` and ``report_html``.
+            The run, with its folder, ``evaluation``, ``served_evaluation``, ``bundle``, ``comparison`` and
+            ``report_html``.
 
         Raises:
             GateRefused: The teacher's agreement is below the gate.
@@ -66,7 +70,13 @@ class Project(ProjectFile):
         """
         from edgedistill.pipeline import run_stages
 
-        run = self.start(offline=offline, accept_teacher=accept_teacher, on_progress=on_progress, on_message=on_message)
+        project = self
+        if served is not None:
+            report = self.report.model_copy(update={"compare_with": Path(served).absolute()})
+            project = self.model_copy(update={"report": report})
+        run = project.start(
+            offline=offline, accept_teacher=accept_teacher, on_progress=on_progress, on_message=on_message
+        )
         run_stages(run, until=until, on_step=on_step)
         return run
 

@@ -307,9 +307,7 @@ def run_stages(
         EdgeDistillError: A stage failed; the stages before it stay done.
     """
     if run.project.report.compare_with and _stage_index(run.project, until) >= _stage_index(run.project, "export"):
-        from edgedistill.pipeline.compare import require_served_bundle  # loads onnxruntime
-
-        require_served_bundle(run.project)
+        _require_served_bundle(run.project)
     _record_rows(run)
     steps = []
     for stage in _stages_of(run.project)[: _stage_index(run.project, until) + 1]:
@@ -333,6 +331,8 @@ def run_stage(run: Run, name: str, *, on_step: Callable[[StageResult], None] = l
         GateRefused: As in `run_stages`.
     """
     stage = _stages_of(run.project)[_stage_index(run.project, name)]
+    if name == "compare":
+        _require_served_bundle(run.project)
     require_done(run, before=name)
     _record_rows(run)
     step = _step(run, stage)
@@ -445,8 +445,20 @@ def _stages_of(project: Project) -> list[Stage]:
     return [stage for stage in STAGES if stage.wanted(project)]
 
 
+def _require_served_bundle(project: Project) -> None:
+    from edgedistill.pipeline.compare import require_served_bundle  # loads onnxruntime
+
+    require_served_bundle(project)
+
+
 def _stage_index(project: Project, name: str) -> int:
     names = [stage.name for stage in _stages_of(project)]
+    if name == "compare" and name not in names:
+        raise RunError(
+            "no bundle in use is named with which the new one could be compared",
+            where=str(project.path),
+            hint="Name it with --served BUNDLE, or in the project file as report.compare_with.",
+        )
     if name not in names:
         raise RunError(
             f"this project has no stage {name!r}", where=str(project.path), hint=f"It has {', '.join(names)}."

@@ -220,9 +220,13 @@ def test_a_run_stops_before_it_trains_if_the_bundle_in_use_cannot_be_compared(lo
         run = run_of(file)
         report = run.project.report.model_copy(update={"compare_with": folder})
         changed = Run(run.project.model_copy(update={"report": report}), run.records, RunFolder(tmp_path / "fresh"))
-        with pytest.raises(RunError, match=what):
-            run_stages(changed)
+        for start in (run_stages, lambda run: run_stage(run, "compare")):
+            with pytest.raises(RunError, match=what):
+                start(changed)
         assert not (tmp_path / "fresh").exists()
+    unnamed = Run(read_project(file).model_copy(update={"report": type(report)()}), run.records, run.folder)
+    with pytest.raises(RunError, match="Name it with --served BUNDLE"):
+        run_stage(unnamed, "compare")
 
 
 def test_the_report_needs_a_comparison_of_the_present_bundle(loop, tmp_path):
