@@ -5,10 +5,13 @@
 BUNDLE is an int8 bundle, BEETLE the folder with Beetle's train.csv. The file has ROWS rows, 60 % of them distinct:
 Beetle's answers with typing errors. Every system runs in a process of its own, one after the other, with two cores; the
 peers, which are slower, read the first PEERS rows. `grade` is then killed (kill -9) at random moments and started
-again, and its output is compared with the uninterrupted one. Results are written as they come, and a run that is
-started again goes on after the last one.
+again, and its output is compared with the uninterrupted one. With `--steps ray`, rows per second and core are
+measured on distinct texts, here with one and two threads and on Ray with one and two workers, from the end of the first
+part to that of the last one. Results are written as they come, and a run that is started again goes on after the last
+one.
 
-Requires, in addition to edgedistill-serve[cpu,parquet]: torch, transformers, optimum-onnx.
+Requires, in addition to edgedistill-serve[cpu,parquet]: torch, transformers and optimum-onnx for the peers, and the extra
+ray for the step of that name.
 """
 
 import argparse
@@ -23,11 +26,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 DISTINCT = 0.6
 THREADS = 2
+STEPS = ("grade", "peers", "kills", "ray")
 GRADE = (sys.executable, "-m", "edgedistill_serve", "grade")
 
 
@@ -110,6 +115,37 @@ def optimum_loop(bundle: Path, source: Path, rows: int | None) -> tuple[int, flo
     return len(labels), time.perf_counter() - started
 
 
+def engines(bundle: Path, source: Path, rows: int | None) -> dict[str, float]:
+    """Return the rows per second and core of both engines, without their start."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    from edgedistill_serve import Bundle, Scorer
+    from edgedistill_serve.grading.grade import grade as grade_here
+    from edgedistill_serve.grading.ray_engine import Workers, grade_on_ray
+
+    table, loaded, found = source.with_name("distinct.parquet"), Bundle.load(bundle), {}
+    texts = list(dict.fromkeys(read_texts(source, None)))[:rows]
+    pa.parquet.write_table(pa.table({"response": texts}), table)
+
+    def timed(name: str, cores: int, run: Callable[..., Any]) -> None:
+        moments: list[tuple[float, int]] = []
+        with tempfile.TemporaryDirectory() as folder:
+            run(
+                source=table,
+                target=f"{folder}/out/",
+                part_rows=256,
+                progress=lambda counts, _share: moments.append((time.perf_counter(), counts.read)),
+            )
+        (first, before), (last, after) = moments[0], moments[-1]
+        found[name] = round((after - before) / (last - first) / cores, 1)
+
+    for cores in (1, 2):
+        timed(f"here, {cores} threads", cores, partial(grade_here, Scorer(loaded, threads=cores)))
+        timed(f"Ray, {cores} workers", cores, partial(grade_on_ray, loaded, workers=Workers(cores)))
+    return found
+
+
 SYSTEMS: dict[str, Callable[[Path, Path, int | None], tuple[int, float]]] = {
     "the same scorer in memory": in_memory,
     "transformers pipeline, fp32": transformers_pipeline,
@@ -185,8 +221,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--work", type=Path, help="folder of the tables, to go on after an interruption")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--system", choices=SYSTEMS, help=argparse.SUPPRESS)
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS[:3])
+    parser.add_argument("--system", choices=[*SYSTEMS, "engines"], help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.system == "engines":
+        sys.stdout.write(json.dumps(engines(given.bundle, given.beetle, given.peers)) + "\n")
+        return
     if given.system:
         sys.stdout.write(json.dumps(SYSTEMS[given.system](given.bundle, given.beetle, given.peers)) + "\n")
         return
@@ -207,27 +247,37 @@ def main() -> None:
         return results[name]
 
     whole = folder / "graded.csv"
-    whole.unlink(missing_ok=True) if "grade" not in results else None
-    graded = once("grade", lambda: grade(given.bundle, source, whole))
-    for name in SYSTEMS:
+    if {"grade", "peers", "kills"} & set(given.steps):
+        whole.unlink(missing_ok=True) if "grade" not in results else None
+        graded = once("grade", lambda: grade(given.bundle, source, whole))
+    if "grade" in given.steps:
+        once("grade, a tenth of the rows", lambda: grade(given.bundle, small, folder / "small-graded.csv"))
+        once("grade to parquet", lambda: grade(given.bundle, source, folder / "graded.parquet"))
+    for name in SYSTEMS if "peers" in given.steps else ():
         once(name, lambda name=name: peer(name, given.bundle, source, given.peers))
+        ratio = graded["rows_per_second"] / results[name]["rows_per_second"]
+        once(f"grade / {name}", lambda ratio=ratio: {"ratio": round(ratio, 3)})
+    if "kills" in given.steps:
+        part_rows = max(1, given.rows // 50)  # so that there are whole parts at most of the moments
+        seconds = graded["seconds_with_start"]
         once(
-            f"grade / {name}",
-            lambda name=name: {"ratio": round(graded["rows_per_second"] / results[name]["rows_per_second"], 3)},
+            "killed",
+            lambda: kill_and_resume(
+                given.bundle, source, whole, kills=given.kills, seconds=seconds, part_rows=part_rows
+            ),
         )
-    once("grade, a tenth of the rows", lambda: grade(given.bundle, small, folder / "small-graded.csv"))
-    once("grade to parquet", lambda: grade(given.bundle, source, folder / "graded.parquet"))
-    once(
-        "killed",
-        lambda: kill_and_resume(
-            given.bundle,
-            source,
-            whole,
-            kills=given.kills,
-            seconds=graded["seconds_with_start"],
-            part_rows=max(1, given.rows // 50),  # so that there are whole parts at most of the moments
-        ),
+    if "ray" in given.steps:
+        once("rows per second and core", lambda: per_core(given.bundle, source, given.peers))
+
+
+def per_core(bundle: Path, source: Path, rows: int) -> dict[str, Any]:
+    """Run `engines` in a process of its own; add the ratios."""
+    _, _, output = measured(
+        (sys.executable, __file__, str(bundle), str(source), "--system", "engines", "--peers", str(rows))
     )
+    found = json.loads(output.splitlines()[-1])
+    ratios = {f"Ray / here, {n}": round(found[f"Ray, {n} workers"] / found[f"here, {n} threads"], 3) for n in (1, 2)}
+    return {**found, **ratios}
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import msgspec
 
 from edgedistill_serve.errors import DataError
 from edgedistill_serve.grading.delimited import parse_records
-from edgedistill_serve.grading.formula_cells import unescape_cell
+from edgedistill_serve.grading.formula_cells import ESCAPE, unescape_cell
 
 MAX_ROW_CHARACTERS = 2**23
 """Characters of a row, also if it has several lines. Longer rows are set aside."""
@@ -157,11 +157,12 @@ class DelimitedText:
                 yield number, self._checked(number, record)
 
     def _checked(self, number: int, record: list[str]) -> list[str] | DataError:
-        if (fault := self._not_text(number)) is not None:
-            return fault
-        if any('"' in cell for cell in record) and not self._well_quoted.fullmatch("".join(self._lines.record)):
+        text = "".join(self._lines.record)
+        if _NOT_TEXT in text:
+            return not_text(self._name, number, self._encoding)
+        if '"' in text and any('"' in cell for cell in record) and not self._well_quoted.fullmatch(text):
             return self._quoting_error(number, "a double quote inside a field that is not quoted")
-        return list(map(unescape_cell, record))
+        return list(map(unescape_cell, record)) if ESCAPE in text else record
 
     def _not_text(self, number: int) -> DataError | None:
         if any(_NOT_TEXT in line for line in self._lines.record):
@@ -324,6 +325,8 @@ def value_text(value: Any) -> str:
     """Return a value as the text of a CSV cell: null is empty, dates and decimals are strings, others are JSON."""
     if value is None or isinstance(value, str):
         return value or ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     encoded = msgspec.json.encode(value, enc_hook=str)
     # In JSON, dates and decimals are strings, and NaN is null.
     return str(msgspec.json.decode(encoded) or "") if encoded[:1] in b'"n' else encoded.decode()

@@ -40,7 +40,7 @@ __all__ = [
 
 Response: TypeAlias = str | Mapping[str, str]
 _Inputs: TypeAlias = Mapping[str, str]
-_ROWS_PER_CHUNK = 1024
+_ROWS_PER_CHUNK = 2048
 """Rows that are tokenized in one step: enough to form batches by length, few enough for constant memory."""
 
 _log = logging.getLogger(__name__)
