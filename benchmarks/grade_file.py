@@ -10,8 +10,8 @@ measured on distinct texts, here with one and two threads and on Ray with one an
 part to that of the last one. Results are written as they come, and a run that is started again goes on after the last
 one.
 
-Requires, in addition to edgedistill-serve[cpu,parquet]: torch, transformers and optimum-onnx for the peers, and the extra
-ray for the step of that name.
+Requires, in addition to edgedistill-serve[cpu,parquet]: torch, transformers and optimum-onnx for the peers, and
+edgedistill-serve[ray] for the step of that name.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -224,50 +224,55 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS[:3])
     parser.add_argument("--system", choices=[*SYSTEMS, "engines"], help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.system == "engines":
-        sys.stdout.write(json.dumps(engines(given.bundle, given.beetle, given.peers)) + "\n")
-        return
     if given.system:
-        sys.stdout.write(json.dumps(SYSTEMS[given.system](given.bundle, given.beetle, given.peers)) + "\n")
+        run = engines if given.system == "engines" else SYSTEMS[given.system]
+        sys.stdout.write(json.dumps(run(given.bundle, given.beetle, given.peers)) + "\n")
         return
     folder = given.work or Path(tempfile.mkdtemp())
     folder.mkdir(exist_ok=True)
-    source, small = folder / f"rows-{given.rows}.csv", folder / "small.csv"
-    for path, rows in ((source, given.rows), (small, given.rows // 10)):
-        if not path.exists():
-            write_rows(given.beetle, path, rows)
+    for rows in (given.rows, given.rows // 10):
+        if not (folder / f"rows-{rows}.csv").exists():
+            write_rows(given.beetle, folder / f"rows-{rows}.csv", rows)
     results: dict[str, Any] = json.loads(given.out.read_text()) if given.out and given.out.exists() else {}
 
-    def once(name: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def once(name: str, run: Callable[[], dict[str, Any]]) -> None:
         if name not in results:
             results[name] = run()
             print(name, results[name], file=sys.stderr, flush=True)
             if given.out:
                 given.out.write_text(json.dumps(results, indent=2) + "\n")
-        return results[name]
 
-    whole = folder / "graded.csv"
-    if {"grade", "peers", "kills"} & set(given.steps):
+    for name, run in plan(given, folder, results):
+        once(name, run)
+
+
+def plan(given: argparse.Namespace, folder: Path, results: Mapping[str, Any]) -> Iterator[tuple[str, Callable]]:
+    """Yield what is measured in the chosen steps."""
+    bundle, source, whole = given.bundle, folder / f"rows-{given.rows}.csv", folder / "graded.csv"
+    if set(given.steps) - {"ray"}:
         whole.unlink(missing_ok=True) if "grade" not in results else None
-        graded = once("grade", lambda: grade(given.bundle, source, whole))
+        yield "grade", lambda: grade(bundle, source, whole)
     if "grade" in given.steps:
-        once("grade, a tenth of the rows", lambda: grade(given.bundle, small, folder / "small-graded.csv"))
-        once("grade to parquet", lambda: grade(given.bundle, source, folder / "graded.parquet"))
+        small = folder / f"rows-{given.rows // 10}.csv"
+        yield "grade, a tenth of the rows", lambda: grade(bundle, small, folder / "small-graded.csv")
+        yield "grade to parquet", lambda: grade(bundle, source, folder / "graded.parquet")
     for name in SYSTEMS if "peers" in given.steps else ():
-        once(name, lambda name=name: peer(name, given.bundle, source, given.peers))
-        ratio = graded["rows_per_second"] / results[name]["rows_per_second"]
-        once(f"grade / {name}", lambda ratio=ratio: {"ratio": round(ratio, 3)})
+        yield name, lambda name=name: peer(name, bundle, source, given.peers)
+        yield f"grade / {name}", lambda name=name: {"ratio": ratio(results, "grade", name)}
     if "kills" in given.steps:
         part_rows = max(1, given.rows // 50)  # so that there are whole parts at most of the moments
-        seconds = graded["seconds_with_start"]
-        once(
+        seconds = results["grade"]["seconds_with_start"]
+        yield (
             "killed",
-            lambda: kill_and_resume(
-                given.bundle, source, whole, kills=given.kills, seconds=seconds, part_rows=part_rows
-            ),
+            lambda: kill_and_resume(bundle, source, whole, kills=given.kills, seconds=seconds, part_rows=part_rows),
         )
     if "ray" in given.steps:
-        once("rows per second and core", lambda: per_core(given.bundle, source, given.peers))
+        yield "rows per second and core", lambda: per_core(bundle, source, given.peers)
+
+
+def ratio(results: Mapping[str, Any], name: str, other: str) -> float:
+    """Return the ratio of two systems' rows per second."""
+    return round(results[name]["rows_per_second"] / results[other]["rows_per_second"], 3)
 
 
 def per_core(bundle: Path, source: Path, rows: int) -> dict[str, Any]:
