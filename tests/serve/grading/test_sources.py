@@ -299,3 +299,9 @@ def test_a_table_in_s3_is_graded_to_s3(scorer, tmp_path, monkeypatch):
             grade(scorer, "s3://nobucket/in.csv", tmp_path / "out.csv")
     finally:
         server.stop()
+
+
+def test_a_file_of_jsonl_without_a_row_that_can_be_read_says_why(scorer, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"response": "great job\n[1]\n')
+    with pytest.raises(DataError, match=r"in\.jsonl, row 1: the line is not valid JSON"):
+        grade(scorer, tmp_path / "in.jsonl", tmp_path / "out.csv")

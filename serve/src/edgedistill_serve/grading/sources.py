@@ -196,14 +196,23 @@ def _rows_of(
 
 
 def _found_kinds(rows: Iterable[ReadRow], header: tuple[str, ...] | None) -> dict[str, Kind]:
-    """Return the types of the columns of rows, which are read to their end."""
+    """Return the types of the columns of rows, which are read to their end.
+
+    Raises:
+        DataError: There are neither columns nor rows that can be read; it is the reason of the first one.
+    """
     found: dict[str, KindOfColumn] = {name: KindOfColumn() for name in header or ()}
+    fault: DataError | None = None
     for row in rows:
-        if isinstance(row, TableRow):
+        if isinstance(row, RejectedRow):
+            fault = fault or row.error
+        else:
             for name, value in row.raw.items():
                 if name not in found:
                     found[name] = KindOfColumn()
                 found[name].add(value)
+    if not found and fault is not None:  # no row can be read, so that no column is known
+        raise fault
     return {name: column.kind for name, column in found.items()}
 
 
