@@ -14,6 +14,7 @@ from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.scoring.scorer import Scorer
 
+from ..promises import promise
 from .exporting import contents_of, negating, plan_of, spoiling
 from .tiny import GRADING, MAX_TOKENS, PRAISE, TEXTS, quantized_by_onnxruntime, rows_for, save_student
 
@@ -214,21 +215,10 @@ def test_the_rule_is_chosen_on_the_scores_of_the_graphs_of_the_bundle(student, t
 
     def choose(scores, encoded, max_novelty):
         seen.update(scores)
-        promise = Guarantee(
-            share=0.05,
-            confidence=0.95,
-            rows=100,
-            accepted=80,
-            wrong=0,
-            bound=0.05,
-            unit="rows",
-            units=80,
-            scope="responses",
-            graphs=tuple(scores),
-        )
+        promised = promise(rows=100, accepted=80, wrong=0, bound=0.05, units=80, graphs=tuple(scores))
         assert len(encoded) == len(scores["int8"].logits)
         assert max_novelty is None
-        return Chosen(ReviewRule(thresholds={"process": 0.7}), promise)
+        return Chosen(ReviewRule(thresholds={"process": 0.7}), promised)
 
     rows = rows_for(PRAISE)
     plan = replace(plan_of(), choose_review=choose, fp32_beside=fp32_beside)

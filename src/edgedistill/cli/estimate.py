@@ -92,7 +92,7 @@ def estimate(
     trained = _trained_ids(project) if project else frozenset()
 
     from edgedistill.estimates import estimate as estimate_table
-    from edgedistill.estimates.codes import read_frame
+    from edgedistill.estimates.codes import ColumnNames, read_codes, read_frame
     from edgedistill.estimates.rows import record_rows
 
     texts = [name for name in (id_column, label_column, human_column, clusters, by, "split") if name]
@@ -100,26 +100,32 @@ def estimate(
     if clusters is None and project and project.data.group_by in table.columns:
         clusters = project.data.group_by
     coded = read_frame(human, texts) if human else None
-    arguments: dict[str, Any] = {
-        "task": task,
-        "machine_column": label_column,
-        "human_column": human_column,
-        "id_column": id_column,
-        "clusters": clusters,
+    columns = ColumnNames(label_column, human_column, id_column, clusters, by)
+    options: dict[str, Any] = {
         "by": by,
         "reference": reference,
         "formula": formula,
         "model": model,
         "scores": given_scores,
-        "trained": trained,
         "random_state": seed,
     }
-    result = estimate_table(table, coded, **arguments)
+    result = estimate_table(
+        table,
+        coded,
+        task=task,
+        machine_column=label_column,
+        human_column=human_column,
+        id_column=id_column,
+        clusters=clusters,
+        trained=trained,
+        **options,
+    )
     terminal.console.print(result.table())
     for remark in result.remarks:
         terminal.say(f"  {remark}")
     folder = out or (project.run_folder if project else None)
-    rows = json.dumps(record_rows(table, coded, **arguments), ensure_ascii=False) if folder else ""
+    codes = read_codes(table, coded, columns, task, trained=trained)
+    rows = json.dumps(record_rows(codes, **options), ensure_ascii=False) if folder else ""
     written = _write(result, rows, folder)
     for file in written:
         terminal.say(f"wrote {file}")

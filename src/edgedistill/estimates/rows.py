@@ -4,17 +4,13 @@ record_rows()       what an estimation was made from
 estimate_again()    the estimation of such a record
 """
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from edgedistill.estimates.codes import INCLUSION_PROBABILITY, ColumnNames, read_codes
+from edgedistill.estimates.codes import INCLUSION_PROBABILITY, Codes
 from edgedistill.estimates.estimate import estimate
 from edgedistill.estimates.results import EstimateTable
 from edgedistill.task import Label, Task
-from edgedistill_serve.task.task import Task as ScoredTask
-
-if TYPE_CHECKING:  # pandas is loaded where a DataFrame is made
-    from pandas import DataFrame
 
 ROWS_FILE = "estimates_rows.json"
 ROWS_VERSION = 1
@@ -22,31 +18,19 @@ _MACHINE, _HUMAN, _CLUSTER, _SPLIT = "machine code", "human code", "cluster", "s
 
 
 def record_rows(
-    machine: "DataFrame",
-    human: "DataFrame | None" = None,
+    codes: Codes,
     *,
-    task: ScoredTask | None = None,
-    machine_column: str = "label",
-    human_column: str = "label",
-    id_column: str = "id",
-    clusters: str | None = None,
     by: str | None = None,
     reference: str | None = None,
     formula: str | None = None,
     model: str = "ols",
     scores: Mapping[str, float] | None = None,
-    trained: Collection[str] = (),
     random_state: int = 0,
 ) -> dict[str, Any]:
-    """Return the counted rows as columns of plain values, and the other arguments of `estimate`.
+    """Return the counted rows as columns of plain values, and the arguments of `estimate`, which has accepted them.
 
     Ids are left out and clusters numbered. The columns ``by`` and those of the formula are kept as they are.
-
-    Args: as in `estimate`, which has accepted them.
     """
-    codes = read_codes(
-        machine, human, ColumnNames(machine_column, human_column, id_column, clusters, by), task, trained=trained
-    )
     frame = codes.frame
     columns: dict[str, list[Any]] = {
         _MACHINE: list(codes.machine_codes),

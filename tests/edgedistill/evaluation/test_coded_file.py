@@ -15,23 +15,13 @@ from edgedistill_serve import Scorer
 from edgedistill_serve.bundle.guarantee import Guarantee, GuaranteedPart
 from edgedistill_serve.bundle.manifest import ReviewRule
 
+from ...promises import promise
+
 WORDS = ("you", "worked", "hard", "great", "job", "smart", "answer", "why")
 TEXTS = [" ".join(words) for words in itertools.islice(itertools.permutations(WORDS, 3), 80)]
 LABELS = ("process", "outcome", "person")
 PARTS = dict.fromkeys(LABELS, GuaranteedPart(accepted=50, wrong=1, bound=0.09))
-GUARANTEE = Guarantee(
-    share=0.1,
-    confidence=0.95,
-    rows=200,
-    accepted=150,
-    wrong=3,
-    bound=0.08,
-    unit="rows",
-    units=150,
-    scope="responses",
-    graphs=("int8", "fp32"),
-    labels=PARTS,
-)
+GUARANTEE = promise(share=0.1, rows=200, accepted=150, wrong=3, bound=0.08, units=150, labels=PARTS)
 
 
 def another(label):

@@ -7,13 +7,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from edgedistill_serve.bundle.guarantee import Guarantee
 from edgedistill_serve.bundle.loading import write_bundle
 from edgedistill_serve.bundle.reference import REFERENCE_FILE, REFERENCE_VERSION, Reference, reference_cell
 from edgedistill_serve.bundle.response_counts import ResponseCounts
 from edgedistill_serve.journal.records import AuditedResponse, ScoredCell
 from edgedistill_serve.journal.writer import append_lines
 
+from ...promises import promise
 from ...serve.conftest import LABELS, make_bundle, parts
 
 __all__ = ["make_bundle", "parts"]
@@ -22,10 +22,7 @@ NOW = 1_800_000_000.0  # 2027-01-15
 MONDAY = dt.date(2026, 8, 31)
 SHARES = (0.5, 0.3, 0.2)
 KAPPA = {"value": 0.70, "low": 0.64, "high": 0.76}
-PROMISE = Guarantee(
-    share=0.05, confidence=0.95, rows=250, accepted=150, wrong=1, bound=0.031, unit="rows", units=150,
-    scope="responses", graphs=("int8", "fp32"),
-)  # fmt: skip
+PROMISE = promise(accepted=150, bound=0.031, units=150)
 
 
 def counted(draw, rows, shares=SHARES, *, review=0.1, longer=0, sure=0.0, novelty=1.0):

@@ -8,9 +8,9 @@ import pytest
 from edgedistill.data.types import CodedResponse, Response, ValidationRows
 from edgedistill.decisions import ValidationScores
 from edgedistill.pipeline.replicated_claims import promise_columns
-from edgedistill_serve.bundle.guarantee import Guarantee
 from edgedistill_serve.task.task import Label, Task
 
+from ...promises import promise
 from ..report.runs import scores_of
 
 TASK = Task("nominal", (Label("yes"), Label("no")), ("question", "response"))
@@ -26,7 +26,7 @@ def test_held_out_questions_count_by_their_name_and_others_by_their_text(held_ou
         for n, name in enumerate(names)
     )
     scores = replace(scores_of(ValidationScores, 3, TASK), questions=names if held_out else ())
-    guarantee = Guarantee(
+    guarantee = promise(
         share=0.5,
         confidence=0.9,
         rows=3,
@@ -37,6 +37,7 @@ def test_held_out_questions_count_by_their_name_and_others_by_their_text(held_ou
         units=2,
         scope="new questions",
         questions=2,
+        graphs=(),
     )
     run = SimpleNamespace(task=TASK, records=SimpleNamespace(splits=SimpleNamespace(validation=ValidationRows(rows))))
     report = SimpleNamespace(served=SimpleNamespace(review=SimpleNamespace(guarantee=guarantee)))

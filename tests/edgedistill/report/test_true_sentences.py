@@ -12,8 +12,8 @@ from edgedistill.agreement import Estimate
 from edgedistill.evaluation.types import Gate, QuestionFigures, StatedAim
 from edgedistill.report.plots import reliability_plot
 from edgedistill.report.verdict import Requirement, VerdictAnswer, verdict
-from edgedistill_serve.bundle.guarantee import Guarantee
 
+from ...promises import promise
 from .runs import exported, gate_of
 from .test_page import Seen, _page
 from .verdicts import evaluation, gate, student, with_student
@@ -79,18 +79,7 @@ def test_the_aim_of_a_rule_is_not_called_met_where_kappa_of_the_accepted_rows_is
     assert found.tone == "warning"
 
 
-PROMISE = Guarantee(
-    share=0.05,
-    confidence=0.95,
-    rows=200,
-    accepted=120,
-    wrong=1,
-    bound=0.04,
-    unit="rows",
-    units=120,
-    scope="responses",
-    graphs=("int8",),
-)
+PROMISE = promise(rows=200, accepted=120, bound=0.04, units=120, graphs=("int8",))
 
 
 @pytest.mark.parametrize(

@@ -8,29 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgedistill_serve.bundle.guarantee import Guarantee, GuaranteedPart, describe_guarantee, least_p_value
+from edgedistill_serve.bundle.guarantee import GuaranteedPart, describe_guarantee, least_p_value
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import NEVER_ACCEPTED, ReviewRule, compute_version
 from edgedistill_serve.errors import BundleError
 from edgedistill_serve.scoring.scorer import Scorer
 from edgedistill_serve.server.protocols.v1_messages import Model
 
-PROMISE = Guarantee(
-    share=0.05,
-    confidence=0.95,
-    rows=250,
-    accepted=130,
-    wrong=1,
-    bound=0.036,
-    unit="rows",
-    units=130,
-    scope="responses",
-    graphs=("int8", "fp32"),
-)
-
-
-def changed(**values):
-    return msgspec.structs.replace(PROMISE, **values)
+from ...promises import PROMISE
+from ...promises import promise as changed
 
 
 @pytest.mark.parametrize(
