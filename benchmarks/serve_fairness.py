@@ -26,7 +26,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgedistill_serve.server.transport.shared_listener import SharedListener, SharedState
+from edgedistill_serve.server.shared_state import SharedState
+from edgedistill_serve.server.transport.shared_listener import SharedListener
 
 WAYS = ("reuseport", "shared", "counted")
 COST = 150e-6

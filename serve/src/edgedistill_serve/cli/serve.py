@@ -152,7 +152,7 @@ def _limits(command: _Command) -> _Command:
     "--workers",
     type=_Number(WORKERS),
     help="Number of processes, which share the address; by default, one for every four available cores, or one with "
-    "--threads. The limits, --threads and --recent apply to each of them.",
+    "--threads. The limits except --key-rate, --threads and --recent apply to each of them.",
 )
 @THREADS
 @JSON

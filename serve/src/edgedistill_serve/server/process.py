@@ -31,6 +31,7 @@ from edgedistill_serve.server.middleware.host_check import ANY_HOST, LOCAL_HOSTS
 from edgedistill_serve.server.model_catalogue import BundleFolders, load_scorer, watch
 from edgedistill_serve.server.protocols.health_routes import ServerReport
 from edgedistill_serve.server.service import Service
+from edgedistill_serve.server.shared_state import SharedRates
 from edgedistill_serve.server.transport.certificate import Certificate, format_time
 from edgedistill_serve.server.transport.http11 import Connection, Connections
 from edgedistill_serve.server.transport.sockets_and_tls import (
@@ -145,6 +146,7 @@ class ServerParts:
     Args:
         settings: The settings.
         report: The report of a server of several processes; None for a server of one.
+        rates: The rate limits of the keys over all processes; None for a server of one.
 
     Raises:
         CannotListen: The certificate cannot be used.
@@ -152,12 +154,14 @@ class ServerParts:
         DataError: The journal cannot be written.
     """
 
-    def __init__(self, settings: ServerSettings, report: ServerReport | None = None) -> None:
+    def __init__(
+        self, settings: ServerSettings, report: ServerReport | None = None, rates: SharedRates | None = None
+    ) -> None:
         limits, address = settings.limits, settings.address
         self.settings = settings
         self._certificate = load_certificate(address)
         self.metrics = ServerMetrics()
-        self.access = KeyAccess(settings.read_keys(), rate=limits.key_rate)
+        self.access = KeyAccess(settings.read_keys(), rate=limits.key_rate, shared=rates)
         self.service = Service(limits, threads=settings.threads or available_cores(), observe=self.metrics.count_work)
         if settings.journal is not None:
             self.service.journal = Journal(

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgedistill_serve.errors import KeyFileError, KeyMissing, TooMany
 from edgedistill_serve.server.request.error_responses import not_found, response_to_error
+from edgedistill_serve.server.shared_state import SharedRates
 
 OPEN_PATHS = frozenset(
     {"/", "/docs", "/openapi.json", "/livez", "/readyz", "/health", "/v2/health/live", "/v2/health/ready"}
@@ -159,15 +160,22 @@ class KeyAccess:
         entries: The accepted keys; without entries, every request is allowed.
         rate: Largest number of requests per second with one key; 0 for no limit.
         clock: Monotonic time in seconds.
+        shared: The rate limits of all processes of a server; None for a server of one.
     """
 
     def __init__(
-        self, entries: tuple[KeyEntry, ...] = (), *, rate: int = 0, clock: Callable[[], float] = time.monotonic
+        self,
+        entries: tuple[KeyEntry, ...] = (),
+        *,
+        rate: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+        shared: SharedRates | None = None,
     ) -> None:
         self._entries = entries
         self._rate = rate
         self._clock = clock
         self._buckets: dict[str, TokenBucket] = {}
+        self._shared = shared
 
     def replace(self, entries: tuple[KeyEntry, ...]) -> None:
         """Replace the accepted keys."""
@@ -190,11 +198,14 @@ class KeyAccess:
                 "this server requires an API key" if key is None else "the API key is not accepted",
                 hint="Send it as Authorization: Bearer KEY, or as X-API-Key: KEY.",
             )
-        if self._rate:
-            now = self._clock()
-            bucket = self._buckets.setdefault(entry.hash, TokenBucket(self._rate, float(self._rate), now))
-            if bucket.take(now):
-                raise TooMany(f"more than {self._rate} requests per second with this key", hint="Try again later.")
+        if self._rate and self._take(entry.hash, self._clock()):
+            raise TooMany(f"more than {self._rate} requests per second with this key", hint="Try again later.")
+
+    def _take(self, key_hash: str, now: float) -> float:
+        """Return 0 if a request with this key is allowed, else the seconds until the next one is."""
+        if self._shared is not None:
+            return self._shared.take(key_hash, self._rate, now)
+        return self._buckets.setdefault(key_hash, TokenBucket(self._rate, float(self._rate), now)).take(now)
 
 
 class KeyCheck:

@@ -9,66 +9,17 @@ where it is placed does.
 import asyncio
 import errno
 import logging
-import mmap
-import os
 import socket
 import ssl
-import sys
-import tempfile
 from collections.abc import Callable
 
+from edgedistill_serve.server.shared_state import SharedState
+
 _log = logging.getLogger("edgedistill_serve.server")
-_CELL_BYTES = 4
-_NOT_ACCEPTING = 2**32 - 1
 _LEFT_SECONDS = 0.005
 """Time for which a connection is left to a process with fewer connections."""
 _FULL_SECONDS = 1.0
 """After an error such as too many open files, connections wait for this time, as in asyncio."""
-
-
-class SharedState:
-    """Memory that the processes of a server share: which models are served, and how many connections each process has.
-
-    Reading and writing a cell is atomic, because it is aligned and has the size of a machine word or less.
-
-    Args:
-        descriptor: File descriptor of the memory, as `create` returns it.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._memory = mmap.mmap(descriptor, 0)
-        self._cells = memoryview(self._memory).cast("I")
-
-    @staticmethod
-    def create(processes: int) -> int:
-        """Create the memory for this many processes, and return its file descriptor; nothing is on a disk."""
-        if sys.platform == "linux":
-            descriptor = os.memfd_create("edgedistill-serve")
-        else:
-            descriptor, name = tempfile.mkstemp(prefix="edgedistill-serve-")
-            os.unlink(name)  # noqa: PTH108  # a name of mkstemp
-        os.ftruncate(descriptor, _CELL_BYTES * (1 + processes))
-        state = SharedState(descriptor)
-        for process in range(processes):
-            state.set_connections(process, None)
-        return descriptor
-
-    @property
-    def generation(self) -> int:
-        """Number of the models that all processes use for new requests; 0 before there are any."""
-        return self._cells[0]
-
-    @generation.setter
-    def generation(self, number: int) -> None:
-        self._cells[0] = number
-
-    def set_connections(self, process: int, connections: int | None) -> None:
-        """Set the number of a process's connections; None if it accepts none."""
-        self._cells[1 + process] = _NOT_ACCEPTING if connections is None else connections
-
-    def has_fewest(self, process: int) -> bool:
-        """Return whether no process that accepts connections has fewer."""
-        return self._cells[1 + process] <= min(self._cells[1:])
 
 
 class SharedListener:

@@ -34,7 +34,7 @@ from edgedistill_serve.server.metrics import (
 from edgedistill_serve.server.model_catalogue import FolderStatus, fingerprint, log_swap
 from edgedistill_serve.server.process import END_SECONDS, ReloadSignal, ServerSettings, log_ready, stop_signals
 from edgedistill_serve.server.protocols.health_routes import Ready, Served, WorkerCount
-from edgedistill_serve.server.transport.shared_listener import SharedState
+from edgedistill_serve.server.shared_state import SharedState
 from edgedistill_serve.server.transport.sockets_and_tls import (
     check_not_open,
     format_url,

@@ -24,8 +24,9 @@ from edgedistill_serve.server.log_lines import configure_log, describe_frames
 from edgedistill_serve.server.model_catalogue import Candidate, ModelCatalogue
 from edgedistill_serve.server.process import ServerParts
 from edgedistill_serve.server.protocols.health_routes import Ready, describe_readiness
+from edgedistill_serve.server.shared_state import SharedState
 from edgedistill_serve.server.transport.http11 import Connection
-from edgedistill_serve.server.transport.shared_listener import SharedListener, SharedState
+from edgedistill_serve.server.transport.shared_listener import SharedListener
 from edgedistill_serve.server.workers.messages import (
     Answer,
     Ask,
@@ -85,7 +86,7 @@ class Worker:
         configure_log(start.settings.log_format, start.settings.log_level)
         self._start = start
         try:
-            self._parts = parts = ServerParts(start.settings, report=self)
+            self._parts = parts = ServerParts(start.settings, report=self, rates=self._shared.rates)
         except EdgeDistillError as error:
             self._send_failure(error)
             self._writer.close()
