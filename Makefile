@@ -79,12 +79,12 @@ chromium:
 $(INSTALLED): constraints.txt pyproject.toml export/pyproject.toml serve/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("EdgeDistill needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(PIP) install -q -c constraints.txt -e "./serve[cpu,parquet,ray,sign,xlsx]" -e "./export[optimum]" -e ".[dev]"
+	$(PIP) install -q -c constraints.txt -e "./serve[cpu,otel,parquet,ray,sign,xlsx]" -e "./export[optimum]" -e ".[dev]"
 	touch $@
 
 $(INSTALLED5): constraints-transformers5.txt pyproject.toml export/pyproject.toml serve/pyproject.toml
 	$(PYTHON) -m venv .venv-transformers5
-	.venv-transformers5/bin/python -m pip --disable-pip-version-check install -q -c constraints-transformers5.txt -e "./serve[cpu,parquet,sign]" -e ./export -e ".[dev]"
+	.venv-transformers5/bin/python -m pip --disable-pip-version-check install -q -c constraints-transformers5.txt -e "./serve[cpu,otel,parquet,sign]" -e ./export -e ".[dev]"
 	touch $@
 
 .venv-lowest/.installed .venv-newest/.installed: .venv-%/.installed: .ci/install-resolved pyproject.toml export/pyproject.toml serve/pyproject.toml | $(INSTALLED)

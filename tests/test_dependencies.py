@@ -90,7 +90,10 @@ def modules(node: ast.AST) -> list[str]:
 
 
 INSTALLED = packages_distributions()
-NOT_ALWAYS_INSTALLED = {"optimum": ["optimum-onnx"]}
+NOT_ALWAYS_INSTALLED = {
+    "opentelemetry": ["opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk"],
+    "optimum": ["optimum-onnx"],
+}
 
 
 def distributions(top: str) -> set[str]:

@@ -28,6 +28,7 @@ from edgedistill_serve.errors import (
     SigningKeyError,
     TooMany,
     TooSlow,
+    TracingUnavailable,
     UnknownModel,
     WrongShape,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "Task",
     "TooMany",
     "TooSlow",
+    "TracingUnavailable",
     "UnknownModel",
     "WrongShape",
 ]

@@ -11,6 +11,7 @@
     ├── ScoringFailed                 one response could not be scored; others are not affected
     ├── CannotListen                  the server's address is in use or invalid, or would be open by mistake
     ├── WorkerEnded                   a process of a server of several ended at its start, or did not drain
+    ├── TracingUnavailable            OpenTelemetry is not installed or not configured, or does not accept traces
     ├── KeyFileError                  a file of API keys cannot be used
     └── RequestError                  the server does not answer a request with scores
         ├── KeyMissing                no API key, or one that is not accepted
@@ -100,6 +101,10 @@ class WorkerEnded(EdgeDistillError):
     """A process of a server of several ended before it had loaded the bundles, or did not drain in time."""
 
     exit_code = 1
+
+
+class TracingUnavailable(EdgeDistillError):
+    """Traces were requested, and OpenTelemetry is not installed or not configured, or does not accept them."""
 
 
 class KeyFileError(EdgeDistillError):

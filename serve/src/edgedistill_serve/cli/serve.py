@@ -147,6 +147,11 @@ def _limits(command: _Command) -> _Command:
     show_default=True,
     help="Lowest level of the log; debug adds the requests of health checks and of /metrics.",
 )
+@_option(
+    "--otel",
+    is_flag=True,
+    help="Send traces with OpenTelemetry, as the variables OTEL_… say; at least OTEL_EXPORTER_OTLP_ENDPOINT.",
+)
 @_limits
 @_option(
     "--workers",
@@ -194,6 +199,7 @@ def serve(bundles: tuple[Path, ...], **options: Any) -> None:
         watched=options["watched"],
         score_cache=options["recent"],
         public_key=options["public_key"],
+        otel=options["otel"],
         journal=options["journal"],
         audit_share=options["audit_share"],
         log_format=log_format,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,6 +18,7 @@ from edgedistill_serve.server.metrics import CONTENT_TYPE, ServerMetrics
 from edgedistill_serve.server.middleware.api_keys import KeyAccess, KeyCheck
 from edgedistill_serve.server.middleware.host_check import ANY_HOST, HostCheck
 from edgedistill_serve.server.middleware.request_log import REQUEST_ID, RequestLog
+from edgedistill_serve.server.middleware.tracing import Tracing
 from edgedistill_serve.server.model_catalogue import FolderStatus
 from edgedistill_serve.server.protocols.health_routes import ServerReport, health_operations
 from edgedistill_serve.server.protocols.oip import inference_operations
@@ -37,6 +39,7 @@ def create_app(
     hosts: Sequence[str] = (ANY_HOST,),
     statuses: Callable[[], Sequence[FolderStatus]] = tuple,
     report: ServerReport | None = None,
+    tracer_provider: Any | None = None,
 ) -> Starlette:
     """Return the ASGI application of a service.
 
@@ -48,6 +51,7 @@ def create_app(
         hosts: Accepted hosts of requests; see `HostCheck`.
         statuses: Returns the status of each bundle folder.
         report: The health and the metrics of all processes of a server; None for a server of one.
+        tracer_provider: A tracer provider of OpenTelemetry, for spans; by default, there are none.
     """
     metrics = metrics or ServerMetrics()
     operations = [
@@ -74,6 +78,7 @@ def create_app(
     app = Starlette(
         routes=all_routes,
         middleware=[
+            *([] if tracer_provider is None else [Middleware(Tracing, provider=tracer_provider)]),
             Middleware(
                 RequestLog,
                 draining=lambda: service.state == "draining",

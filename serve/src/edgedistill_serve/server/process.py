@@ -28,6 +28,7 @@ from edgedistill_serve.server.log_lines import LogFormat, LogLevel
 from edgedistill_serve.server.metrics import CallbackGauge, ServerMetrics, single_gauge
 from edgedistill_serve.server.middleware.api_keys import KeyAccess, KeyEntry, read_keys
 from edgedistill_serve.server.middleware.host_check import ANY_HOST, LOCAL_HOSTS
+from edgedistill_serve.server.middleware.tracing import close_provider, open_provider
 from edgedistill_serve.server.model_catalogue import BundleFolders, load_scorer, watch
 from edgedistill_serve.server.protocols.health_routes import ServerReport
 from edgedistill_serve.server.service import Service
@@ -56,6 +57,8 @@ _LONGEST_CHECK_SECONDS = 300.0
 """A check of the watcher that takes longer than the load of a large bundle hangs, for example on a network drive."""
 CORES_PER_WORKER = 4
 """More cores than these are used better by several processes; see decision 62."""
+_LAST_SPANS_SECONDS = 2.0
+"""Time to send the last spans to a collector of traces."""
 END_SECONDS = 5.0
 """Time for the end of the process after the second signal or at the end of the drain."""
 
@@ -110,6 +113,7 @@ class ServerSettings:
         public_key: PEM file of the key with which all bundles, also later ones, must be signed; None for no check.
         journal: Folder in which the scored responses are counted for `edgedistill monitor`; None for no journal.
         audit_share: Share of the ids that the journal has, in [0, 1].
+        otel: Whether to send traces to the collector that the variables ``OTEL_…`` name.
         log_format: Format of the log.
         log_level: Lowest level of the log.
     """
@@ -128,6 +132,7 @@ class ServerSettings:
     public_key: Path | None = None
     journal: Path | None = None
     audit_share: float = 0.0
+    otel: bool = False
     log_format: LogFormat = "text"
     log_level: LogLevel = "info"
 
@@ -152,6 +157,7 @@ class ServerParts:
         CannotListen: The certificate cannot be used.
         KeyFileError: The key file cannot be used.
         DataError: The journal cannot be written.
+        TracingUnavailable: OpenTelemetry is not installed or not configured.
     """
 
     def __init__(
@@ -174,6 +180,7 @@ class ServerParts:
             default=settings.default_model,
             load=partial(load_scorer, score_cache=settings.score_cache, public_key=settings.public_key),
         )
+        self._tracer_provider = open_provider(self.service.report) if settings.otel else None
         app = create_app(
             self.service,
             metrics=self.metrics,
@@ -182,6 +189,7 @@ class ServerParts:
             hosts=settings.hosts or (LOCAL_HOSTS if address.is_local and address.uds is None else (ANY_HOST,)),
             statuses=lambda: self.folders.statuses,
             report=report,
+            tracer_provider=self._tracer_provider,
         )
         self.connections = Connections(app, limits, raise_connection_limit(limits.connections))
         self.draining = DrainingServer(self.connections, self.service)
@@ -215,8 +223,9 @@ class ServerParts:
             self.service.report("reload of the API keys", error)
             _log.error("the API keys are unchanged", extra={"event": "keys_unchanged"})
 
-    def close_journal(self) -> None:
-        """Write the rest of the journal, if there is one."""
+    def close_outputs(self) -> None:
+        """Send the last spans of traces, and write the rest of the journal, if there are any."""
+        close_provider(self._tracer_provider, _LAST_SPANS_SECONDS)
         if self.service.journal is not None:
             self.service.journal.close()
 
@@ -249,6 +258,7 @@ def serve(settings: ServerSettings, *, on_listening: Callable[[str], None]) -> N
         CannotListen: The address is in use or invalid, or would be open to other machines by mistake.
         KeyFileError: The key file cannot be used.
         DataError: The journal cannot be written.
+        TracingUnavailable: OpenTelemetry is not installed or not configured.
         EdgeDistillError: A bundle cannot be served; see `Bundle.load` and `Scorer`.
     """
     reload_signal = ReloadSignal()
@@ -284,7 +294,7 @@ def serve(settings: ServerSettings, *, on_listening: Callable[[str], None]) -> N
             asyncio.run(run(listener))
         finally:
             faulthandler.cancel_dump_traceback_later()
-            parts.close_journal()
+            parts.close_outputs()
     for task in loading:
         task.result()
 

@@ -108,7 +108,7 @@ def _log_request(scope: Scope, route: str, status: int, seconds: float) -> None:
     level = logging.DEBUG if route in PROBES and status in _PROBE_STATUSES else logging.INFO
     if not _log.isEnabledFor(level):
         return
-    line = RequestLine(method=_method(scope), route=route, status=status, duration=round(seconds, 6))
+    line = RequestLine(method=logged_method(scope), route=route, status=status, duration=round(seconds, 6))
     line |= scope.get(LOG_FIELDS, {})
     if (request_id := logged_id(scope["request_id"])) is not None:
         line["request_id"] = request_id
@@ -126,6 +126,7 @@ def _request_id(scope: Scope) -> str:
     return sent.decode("ascii") if _VALID_ID.fullmatch(sent) else f"{_PROCESS_ID}{next(_numbers):016x}"
 
 
-def _method(scope: Scope) -> str:
+def logged_method(scope: Scope) -> str:
+    """Return the method of a request, without text of the client."""
     method: str = scope["method"]
     return method if method in ("GET", "HEAD", "POST", "OPTIONS") else "(other)"

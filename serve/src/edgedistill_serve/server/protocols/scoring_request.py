@@ -15,7 +15,7 @@ from starlette.responses import Response
 from edgedistill_serve.errors import NotJson, RequestTooLarge, WrongShape
 from edgedistill_serve.server.log_lines import add_log_fields
 from edgedistill_serve.server.protocols.oip_binary import HEADER_LENGTH
-from edgedistill_serve.server.queue.work_item import Lane, Timing
+from edgedistill_serve.server.queue.work_item import TIMINGS, Lane, Timing
 from edgedistill_serve.server.request.body_reader import read_body
 from edgedistill_serve.server.request.openapi import JSON
 from edgedistill_serve.server.service import Answer, ParsedRequest, Service, is_short
@@ -82,10 +82,13 @@ class ScoringRequest:
         for index, response in enumerate(parsed.responses):
             check_texts(response, limits.text_characters, parsed.location(index))
         deadline = time.monotonic() + limits.answer_seconds
+        started = time.time_ns()
         answer = await self._service.score(parsed, lane=lane, deadline=deadline, recorded=recorded)
         manifest = answer.scorer.bundle.manifest
         add_log_fields(self._request.scope, model=manifest.name, version=manifest.version, rows=len(parsed.responses))
         self._timings += answer.timings
+        if TIMINGS in self._request.scope:
+            self._request.scope[TIMINGS].append((started, answer.timings))
         return answer
 
     def build_response(

@@ -39,6 +39,11 @@ class Timing:
     cached: bool = False
 
 
+TIMINGS = "timings"
+"""Key of the ASGI scope of a traced request: a list with the start (nanoseconds since 1970) and the times of each call
+of the queue."""
+
+
 class PendingScore(Future[Score]):
     """The future score of one response. Cancelling it before its turn removes the response from the queue.
 

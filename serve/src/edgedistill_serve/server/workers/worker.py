@@ -101,7 +101,7 @@ class Worker:
         for task in self._tasks:
             task.cancel()
         await parts.close([loading])
-        await asyncio.to_thread(parts.close_journal)
+        await asyncio.to_thread(parts.close_outputs)
         obeying.cancel()
         self._writer.close()
 
