@@ -5,14 +5,19 @@ import json
 import logging
 import shutil
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
+from unittest.mock import Mock
 
+import msgspec
 import pytest
 
 from edgedistill_serve import Bundle, BundleError, Scorer, UnknownModel, WrongShape
 from edgedistill_serve.scoring.session import Device, Session
 from edgedistill_serve.server.model_catalogue import BundleFolders, ModelCatalogue, watch
+
+from ... import processes
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +68,53 @@ def test_two_bundles_of_one_name_and_version_are_refused(praise):
 def test_a_default_that_is_not_served_is_refused(praise):
     with pytest.raises(BundleError, match=r"name of the default model, 'other'\. Name one of praise"):
         ModelCatalogue((praise,), default="other")
+
+
+def renamed(scorer: Scorer, **names: str) -> Mock:
+    """Return a scorer whose bundle has another name or version."""
+    bundle = replace(scorer.bundle, manifest=msgspec.structs.replace(scorer.bundle.manifest, **names))
+    return Mock(bundle=bundle)
+
+
+@pytest.mark.parametrize("name", ["a", "7", "Praise.v2_final-3", 100 * "a"])
+def test_names_that_every_route_can_carry_are_served(praise, name):
+    served = renamed(praise, name=name)
+    assert ModelCatalogue((served,)).find(f"{name}@{served.bundle.manifest.version}") is served
+
+
+@pytest.mark.parametrize(
+    "name", ["my model", "a/b", "a@b", "..", ".a", "a%2Fb", "a?b", "a#b", "qualité", "漢", "a\n", "a:b", 101 * "a"]
+)
+@pytest.mark.parametrize("key", ["name", "version"])
+def test_names_that_some_route_cannot_carry_are_refused_with_the_fix(praise, key, name):
+    with pytest.raises(BundleError, match=rf"bundle\.json, {key}: the {key} .+ cannot stand in the path") as caught:
+        ModelCatalogue((praise, renamed(praise, **{key: name})))
+    assert f'Change "{key}" there: at most 100 of A to Z, a to z, 0 to 9' in str(caught.value)
+
+
+def test_a_server_says_at_its_start_that_a_name_cannot_be_served(tampered):
+    folder = tampered(lambda content: content.update(name="my model"))
+    ended = processes.run("edgedistill-serve", "serve", str(folder), "--port", "0")
+    message = (
+        "error: tampered/bundle.json, name: the name 'my model' cannot stand in the path /v2/models/NAME/versions/"
+    )
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert ended.stderr.startswith(message)
+
+
+def test_a_name_with_every_allowed_kind_of_character_is_found_by_every_route(start, make_bundle, tmp_path):
+    name = "Praise.v2_final-3"
+    version = make_bundle(tmp_path / "bundle", name=name).manifest.version
+    inputs = [{"name": "response", "shape": [1], "datatype": "BYTES", "data": ["x"]}]
+    with start(str(tmp_path / "bundle")) as server:
+        for model in (name, f"{name}@{version}"):
+            assert server.client.post("/v1/score", json={"response": "x", "model": model}).status_code == 200
+            assert server.client.post("/predict", json={"inputs": "x", "model": model}).status_code == 200
+            bulk = server.client.post("/v1/score/bulk", params={"model": model}, content=b'"x"')
+            assert (bulk.status_code, bulk.headers["X-Model"]) == (200, f"{name}@{version}")
+        for path in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{version}"):
+            assert server.client.get(path).json()["name"] == name
+            assert server.client.post(f"{path}/infer", json={"inputs": inputs}).status_code == 200
 
 
 @pytest.fixture

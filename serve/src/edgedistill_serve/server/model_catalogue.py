@@ -6,6 +6,7 @@ FolderStatus     the model served from one folder, and the error of a newer bund
 """
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ Loader: TypeAlias = Callable[[Path], Scorer]
 """Returns a checked and warmed up scorer; raises an `EdgeDistillError` for a bundle that cannot be served."""
 Fingerprint: TypeAlias = tuple[tuple[str, int, int, int], ...]
 
+_IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""Names that every route can carry; those of project files are such names."""
 _log = logging.getLogger(__name__)
 
 
@@ -33,7 +36,8 @@ class ModelCatalogue:
         default: Name of the model for requests that name none.
 
     Raises:
-        BundleError: Two bundles have the same name and version, or no bundle has the name of the default.
+        BundleError: Two bundles have the same name and version, the name or the version of a bundle cannot stand in a
+            path, a header or ``NAME@VERSION``, or no bundle has the name of the default.
     """
 
     scorers: tuple[Scorer, ...] = ()
@@ -43,6 +47,7 @@ class ModelCatalogue:
         """Check names and versions."""
         known: set[tuple[str, str]] = set()
         for scorer in self.scorers:
+            _check_identity(scorer.bundle)
             if (identity := _identity(scorer)) in known:
                 raise BundleError(f"two bundles are {'@'.join(identity)}", hint="Serve one of them.")
             known.add(identity)
@@ -288,6 +293,18 @@ def watch(
         except BaseException as error:  # noqa: BLE001  # later bundles must be noticed
             fault = error
         on_check(fault)
+
+
+def _check_identity(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    for key, text in (("name", manifest.name), ("version", manifest.version)):
+        if not _IDENTITY.fullmatch(text):
+            raise BundleError(
+                f"the {key} {text[:100]!r} cannot stand in the path /v2/models/NAME/versions/VERSION",
+                where=f"{bundle.folder.name}/bundle.json, {key}",
+                hint=f'Change "{key}" there: at most 100 of A to Z, a to z, 0 to 9, ".", "_" and "-", first a letter or '
+                "a digit. Sign the bundle again if it was signed. Its scores do not change.",
+            )
 
 
 def _type_name(error: Exception) -> str:
