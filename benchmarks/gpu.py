@@ -7,7 +7,7 @@ BUNDLE must have its graphs fp32 and int8; the fp16 graph is made from fp32. Tex
 tokenized before. Batches are texts of similar length up to a number of tokens, padding included. The systems take turns
 in rounds; texts per second are medians over the rounds, and ratios are computed within rounds. PyTorch runs the
 architecture of config.json with random weights, on which its speed does not depend; its scores are therefore not
-compared. Agreement: labels and probabilities of 1,000 texts, against fp32 on the CPU.
+compared. Agreement: labels and probabilities of 1,000 texts (on a CPU 200), against fp32 on the CPU.
 
 Requires, in addition to edgedistill-serve[gpu]: onnx, torch with CUDA, transformers.
 """
@@ -33,8 +33,10 @@ from edgedistill_serve.scoring.session import PROVIDERS, Session, build_feeds, m
 
 Run = Callable[[Sequence[Encoded]], Any]
 """Runs one batch, and returns its logits."""
-TEXTS, BUDGETS, ROUNDS = 4000, (512, 2048, 8192, 32768), 3
-SECONDS = 2.0
+TEXTS, ROUNDS = 4000, 3
+BUDGETS = {"cuda": (512, 2048, 8192, 32768), "cpu": (512, 2048)}
+"""Tokens of a batch, padding included."""
+SECONDS = {"cuda": 2.0, "cpu": 0.5}
 """Time of one system with one budget in one round."""
 OURS, TORCH, INT8 = "onnxruntime fp16, bound memory", "PyTorch", "int8, all cores of the CPU"
 
@@ -119,9 +121,9 @@ def pytorch(bundle: Bundle, device: str) -> Run:
     return logits
 
 
-def speed(run: Run, work: Sequence[Sequence[Encoded]], callers: int) -> float:
-    """Return texts per second of batches that several threads run, for `SECONDS`."""
-    until = time.perf_counter() + SECONDS
+def speed(run: Run, work: Sequence[Sequence[Encoded]], *, callers: int, seconds: float) -> float:
+    """Return texts per second of batches that several threads run for some time."""
+    until = time.perf_counter() + seconds
     started, done = time.perf_counter(), 0
     with ThreadPoolExecutor(callers) as pool:
         position = 0
@@ -167,22 +169,22 @@ def main() -> None:
     if paths["fp32"] is None or paths["int8"] is None:
         sys.exit(f"{given.bundle} must have the graphs fp32 and int8; this one has {bundle.manifest.precision} only.")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    texts = make_texts(bundle)
+    texts, budgets = make_texts(bundle), BUDGETS[given.device]
     int8 = Session(paths["int8"], overflow_free=bundle.manifest.int8_overflow_free)
     systems: dict[str, tuple[Run, int]] = {
         OURS: (fp16(bundle, given.device), 1),
         TORCH: (pytorch(bundle, given.device), 1),
         INT8: (int8.batch_logits, cores),
     }
-    rates: dict[str, dict[int, list[float]]] = {name: {budget: [] for budget in BUDGETS} for name in systems}
+    rates: dict[str, dict[int, list[float]]] = {name: {budget: [] for budget in budgets} for name in systems}
     for round_number in range(ROUNDS + 1):  # the first one warms up
-        for budget in BUDGETS:
+        for budget in budgets:
             work = batches(texts, budget)
             for name, (run, callers) in systems.items():
-                rate = speed(run, work, callers)
+                rate = speed(run, work, callers=callers, seconds=SECONDS[given.device])
                 if round_number:
                     rates[name][budget].append(rate)
-    some = batches(texts[:1000], 2048)
+    some = batches(texts[: 1000 if given.device == "cuda" else 200], 2048)
     expected = probabilities(Session(paths["fp32"]).batch_logits, some)
     result = {
         "device": given.device,

@@ -302,8 +302,8 @@ def _check_identity(bundle: Bundle) -> None:
             raise BundleError(
                 f"the {key} {text[:100]!r} cannot stand in the path /v2/models/NAME/versions/VERSION",
                 where=f"{bundle.folder.name}/bundle.json, {key}",
-                hint=f'Change "{key}" there: at most 100 of A to Z, a to z, 0 to 9, ".", "_" and "-", first a letter or '
-                "a digit. Sign the bundle again if it was signed. Its scores do not change.",
+                hint=f'Change "{key}" there: at most 100 of A to Z, a to z, 0 to 9, ".", "_" and "-", a letter or '
+                "digit first. Sign the bundle again if it was signed. Its scores do not change.",
             )
 
 
