@@ -30,6 +30,7 @@ from edgedistill_serve.errors import (
     TooSlow,
     TracingUnavailable,
     UnknownModel,
+    WorkerEnded,
     WrongShape,
 )
 from edgedistill_serve.scoring.scorer import Score, Scorer
@@ -65,5 +66,6 @@ __all__ = [
     "TooSlow",
     "TracingUnavailable",
     "UnknownModel",
+    "WorkerEnded",
     "WrongShape",
 ]
