@@ -11,7 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
+
+from edgedistill_serve.bundle.reference import REFERENCE_FILE, REFERENCE_VERSION, Reference, reference_cell
+from edgedistill_serve.bundle.response_counts import ResponseCounts
 
 from ...processes import PROGRAMS, Process
 
@@ -94,3 +98,16 @@ def start(tmp_path_factory):
             server.stop()
 
     return start
+
+
+@pytest.fixture(scope="module")
+def with_reference(make_novelty_bundle, tmp_path_factory):
+    """A bundle that measures novelty and has counts of its validation rows, of which a fifth was reviewed."""
+    counts = ResponseCounts()
+    for place in range(40):
+        reason = None if place % 5 else "below threshold"
+        counts.count("process" if place % 4 else "outcome", 0.75, reason, 8, 1.5)
+    reference = Reference(REFERENCE_VERSION, "fp32", 1.0, reference_cell("", counts))
+    content = json.dumps(msgspec.to_builtins(reference)).encode()
+    folder = tmp_path_factory.mktemp("reference") / "praise"
+    return make_novelty_bundle(folder, max_novelty=None, **{REFERENCE_FILE: content})

@@ -164,11 +164,11 @@ def test_the_unit_starts_the_server_again_however_it_ended():
 
 
 @pytest.fixture(scope="module")
-def samples(start, bundle, tmp_path_factory) -> dict[str, set[str]]:
+def samples(start, with_reference, tmp_path_factory) -> dict[str, set[str]]:
     """Every metric that a server tells, with its labels."""
     certificate, key = make_certificate(tmp_path_factory.mktemp("tls") / "served", "localhost")
-    with start(str(bundle.folder), "--tls-cert", str(certificate), "--tls-key", str(key)) as server:
-        server.client.post("/v1/score", json={"responses": ["great job", "great job", "poisonous"]})
+    with start(str(with_reference.folder), "--tls-cert", str(certificate), "--tls-key", str(key)) as server:
+        server.client.post("/v1/score", json={"responses": ["great job", "great job", "poisonous", " "]})
         server.client.post("/v1/score", json={"response": "great job"})
         text = server.client.get("/metrics").text
     named = {name: set() for name in re.findall(r"(?m)^# HELP (\S+)", text)}

@@ -16,6 +16,11 @@ from edgedistill_serve.server.metrics import (
 
 
 @pytest.fixture(scope="module")
+def bundle(with_reference):
+    return with_reference
+
+
+@pytest.fixture(scope="module")
 def server(start, bundle):
     with start(str(bundle.folder)) as server:
         server.client.post("/v1/score", json={"responses": ["great job", "so smart", " ", "poisonous"]})
@@ -73,6 +78,15 @@ def test_confidence_queue_connections_and_models_are_reported(samples, bundle):
     assert samples["edgedistill_connections",] >= 1
     assert samples["edgedistill_model_swaps", *sorted(["praise", bundle.manifest.version])] == 0
     assert samples["process_resident_memory_bytes",] > 0
+
+
+def test_reviews_and_lengths_are_reported_beside_those_of_the_validation_rows(samples, bundle):
+    assert samples["edgedistill_reviews_total", "blank", "praise"] == 1
+    assert samples["edgedistill_response_tokens_count", "praise"] == 4
+    of = ("praise", bundle.manifest.version)
+    assert samples["edgedistill_reference_share", *sorted(["outcome", *of])] == 0.25
+    assert samples["edgedistill_reference_share", *sorted(["(review)", *of])] == 0.2
+    assert samples["edgedistill_reference_mean", *sorted(["novelty", *of])] == 1.5
 
 
 def test_the_metrics_contain_no_text_and_no_id(text):

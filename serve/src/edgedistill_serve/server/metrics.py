@@ -17,6 +17,8 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from edgedistill_serve.bundle.response_counts import CUTS
+from edgedistill_serve.scoring.score import Score
 from edgedistill_serve.server.queue.work_item import CompletedWork
 from edgedistill_serve.task.task import NO_LABEL
 
@@ -97,6 +99,14 @@ class ServerMetrics:
         self._confidence = Histogram(
             "confidence", "The field probability of the scores.", ["model"], buckets=_CONFIDENCE, **common
         )
+        self._reviews = Counter("reviews", "Reviewed responses, by reason.", ["model", "reason"], **common)
+        self._novelty = Histogram(
+            "novelty", "Novelty of the responses, if the bundle measures it.", ["model"],
+            buckets=CUTS["novelty"], **common,
+        )  # fmt: skip
+        self._length = Histogram(
+            "response_tokens", "Length of the responses in tokens.", ["model"], buckets=CUTS["tokens"], **common
+        )
 
     def add_gauges(self, gauges: Sequence[CallbackGauge]) -> None:
         """Add gauges that are read at each scrape."""
@@ -126,10 +136,18 @@ class ServerMetrics:
         if work.failed:
             self._child(self._failed, work.model).inc(work.failed)
         for score in work.scores:
-            for label in score.labels or (NO_LABEL,):
-                self._child(self._scores, work.model, label, score.decision).inc()
-            self._child(self._decisions, work.model, score.decision).inc()
-            self._child(self._confidence, work.model).observe(score.probability)
+            self._count_score(work.model, score)
+
+    def _count_score(self, model: str, score: Score) -> None:
+        for label in score.labels or (NO_LABEL,):
+            self._child(self._scores, model, label, score.decision).inc()
+        self._child(self._decisions, model, score.decision).inc()
+        self._child(self._confidence, model).observe(score.probability)
+        self._child(self._length, model).observe(score.tokens)
+        if score.novelty is not None:
+            self._child(self._novelty, model).observe(score.novelty)
+        if score.reason is not None:
+            self._child(self._reviews, model, score.reason).inc()
 
     def _child(self, metric: MetricT, *labels: str) -> MetricT:
         """Return ``metric.labels(*labels)`` from a cache, which takes a quarter of the time."""
@@ -173,6 +191,8 @@ _SAME_IN_ALL: Mapping[str, Callable[[float, float], float]] = {
     "edgedistill_model_swap_failures": max,
     "edgedistill_model_fault": max,
     "edgedistill_fault": max,
+    "edgedistill_reference_share": max,
+    "edgedistill_reference_mean": max,
     "edgedistill_tls_certificate_expiry_seconds": min,
     "process_start_time_seconds": min,
 }

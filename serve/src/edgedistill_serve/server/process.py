@@ -31,6 +31,7 @@ from edgedistill_serve.server.middleware.host_check import ANY_HOST, LOCAL_HOSTS
 from edgedistill_serve.server.middleware.tracing import close_provider, open_provider
 from edgedistill_serve.server.model_catalogue import BundleFolders, load_scorer, watch
 from edgedistill_serve.server.protocols.health_routes import ServerReport
+from edgedistill_serve.server.reference_gauges import ReferenceGauges
 from edgedistill_serve.server.service import Service
 from edgedistill_serve.server.shared_state import SharedRates
 from edgedistill_serve.server.transport.certificate import Certificate, format_time
@@ -194,6 +195,7 @@ class ServerParts:
         self.connections = Connections(app, limits, raise_connection_limit(limits.connections))
         self.draining = DrainingServer(self.connections, self.service)
         self.metrics.add_gauges(_gauges(self.service, self.folders, self.connections))
+        self.metrics.add_gauges(ReferenceGauges(self.service).gauges())
         if self._certificate is not None:
             _show_certificate(self.service, self.metrics, self._certificate)
 
