@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from edgedistill_serve.errors import DataError
+from edgedistill_serve.grading.table_reader import ExactTime
 from edgedistill_serve.grading.text_rows import value_text
 from edgedistill_serve.scoring.score import Columns as AddedColumns
 from edgedistill_serve.task.task import Task, quote_columns
@@ -149,10 +150,12 @@ def arrow_type(kind: Kind) -> Any:
 
 
 def arrow_field(name: str, kind: Kind) -> Any:
-    """Return the Arrow field of a column."""
+    """Return the Arrow field of a column, given its kind or its Arrow type."""
     import pyarrow as pa
 
-    return pa.field(name, arrow_type(kind)) if isinstance(kind, type) else kind
+    if isinstance(kind, pa.Field):
+        return kind
+    return pa.field(name, arrow_type(kind) if isinstance(kind, type) else kind)
 
 
 def arrow_column(column: Column, kind: Kind) -> Any:
@@ -161,6 +164,9 @@ def arrow_column(column: Column, kind: Kind) -> Any:
 
     if not isinstance(column, list):
         return column
+    if not isinstance(kind, type):
+        exact = (value.number if isinstance(value, ExactTime) else value for value in column)
+        return pa.array([None if value is MISSING else value for value in exact], kind.type)
     if kind is str:
         column = [value if value is None or type(value) is str else _text_or_null(value) for value in column]
     elif kind is float:

@@ -214,7 +214,7 @@ class LocalFolder:
         try:
             with _faults(str(self.path / name), "written"):
                 with temporary.open("x+b") as file:
-                    _lock(file)
+                    lock(file)
                     yield file
                     file.flush()
                     os.fsync(file.fileno())
@@ -242,7 +242,7 @@ class LocalFolder:
         try:
             with file:
                 try:
-                    _lock(file)
+                    lock(file)
                 except OSError:
                     raise DataError(
                         "another process is grading into this folder",
@@ -262,7 +262,12 @@ LOCK = ".lock"
 """Name of the file that the writer of a folder locks."""
 
 
-def _lock(file: BinaryIO) -> None:
+def lock(file: BinaryIO) -> None:
+    """Lock a file for as long as it is open; on Windows, which does not delete open files, do nothing.
+
+    Raises:
+        OSError: Another process has locked it.
+    """
     if fcntl is not None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
