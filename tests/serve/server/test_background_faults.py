@@ -259,7 +259,7 @@ def test_the_parsing_thread_is_watched_once_it_runs(service):
 
 
 def test_a_watcher_that_hangs_is_shown(service, folders, monkeypatch):
-    monkeypatch.setattr(process, "_LONGEST_CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(process, "LONGEST_CHECK_SECONDS", 0.05)
     hangs, ended = Event(), Event()
 
     def hang(_):

@@ -87,6 +87,22 @@ def test_a_new_certificate_is_served_after_sighup_and_open_connections_go_on(sta
         assert server.client.post("/v1/score", json={"response": "x"}).status_code == 200
 
 
+def test_all_workers_serve_the_new_certificate_and_say_which_of_them_could_not(start, bundle, certificates, tmp_path):
+    cert, key = install(certificates["old"], tmp_path)
+    with start(str(bundle.folder), "--workers", "2", "--tls-cert", str(cert), "--tls-key", str(key)) as server:
+        wait_for(server, lambda: server.client.get("/readyz").json()["workers"]["ready"] == 2)
+        expiry = server.metric("edgedistill_tls_certificate_expiry_seconds")
+        assert abs(expiry - time.time() - 10 * DAY) < DAY  # not the sum of two
+        cert.write_bytes(b"")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(server, lambda: set(faults(server)) == {f"worker {number}, {PART}" for number in (1, 2)})
+        assert {served_name(server) for _ in range(8)} == {b"old.example"}
+        install(certificates["new"], tmp_path)
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(server, lambda: not faults(server))
+        assert {served_name(server) for _ in range(8)} == {b"new.example"}
+
+
 def test_an_expired_certificate_is_served_at_the_start_and_shown(start, bundle, certificates):
     cert, key = certificates["expired"]
     with start(str(bundle.folder), "--tls-cert", str(cert), "--tls-key", str(key)) as server:

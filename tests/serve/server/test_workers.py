@@ -1,7 +1,9 @@
 """A server of several processes behaves as one: a worker that dies, a drain, a new bundle, health and metrics."""
 
+import asyncio
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ from edgedistill_serve.server.limits import Limits
 from edgedistill_serve.server.middleware.api_keys import create_key
 from edgedistill_serve.server.process import ServerSettings, plan_processes
 from edgedistill_serve.server.transport.sockets_and_tls import Address
-from edgedistill_serve.server.workers import messages
+from edgedistill_serve.server.workers import messages, supervisor
 
 from .conftest import COMMAND, Server
 
@@ -348,3 +350,27 @@ def test_settings_survive_the_way_to_a_worker():
     )
     content = messages.encode(messages.Start(settings, 1, is_first=True))
     assert messages._to_worker.decode(content[4:]) == messages.Start(settings, 1, is_first=True)
+
+
+def test_a_watcher_of_the_folders_that_hangs_is_shown(bundle, monkeypatch):
+    hangs = Event()
+    monkeypatch.setattr(supervisor, "fingerprint", lambda _: hangs.wait(30))
+    monkeypatch.setattr(supervisor, "LONGEST_CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(supervisor, "_WATCH_SECONDS", 0.001)
+    settings = ServerSettings(bundles=(bundle.folder,), address=Address(), limits=Limits(), watched=True)
+
+    async def until(condition) -> None:
+        async with asyncio.timeout(60):
+            while not condition():
+                await asyncio.sleep(0.002)
+
+    async def watch(one: supervisor.Supervisor) -> None:
+        watching = asyncio.create_task(one._watch())
+        await until(one._current_faults)
+        assert "watcher of the bundle folders" in one._current_faults()
+        hangs.set()
+        await until(lambda: not one._current_faults())
+        watching.cancel()
+
+    with socket.socket() as listener:
+        asyncio.run(watch(supervisor.Supervisor(settings, 1, listener)))

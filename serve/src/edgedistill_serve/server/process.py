@@ -54,7 +54,7 @@ _POLL_SECONDS = 0.1
 _CLOSE_SECONDS = 30.0
 """After this time, a draining server closes connections of clients that do not finish sending."""
 _WATCHER = "watcher of the bundle folders"
-_LONGEST_CHECK_SECONDS = 300.0
+LONGEST_CHECK_SECONDS = 300.0
 """A check of the watcher that takes longer than the load of a large bundle hangs, for example on a network drive."""
 CORES_PER_WORKER = 4
 """More cores than these are used better by several processes; see decision 62."""
@@ -497,7 +497,7 @@ def _watch(loaded: asyncio.Task[None], folders: BundleFolders, service: Service,
 
     def silence() -> str | None:
         seconds = time.monotonic() - last_check
-        return f"the last check ended {seconds:.0f} s ago" if seconds > _LONGEST_CHECK_SECONDS else None
+        return f"the last check ended {seconds:.0f} s ago" if seconds > LONGEST_CHECK_SECONDS else None
 
     service.add_check(_WATCHER, silence)
     watch(folders, service.swap, ended, on_check=on_check)

@@ -32,7 +32,14 @@ from edgedistill_serve.server.metrics import (
     take_snapshot,
 )
 from edgedistill_serve.server.model_catalogue import FolderStatus, fingerprint, log_swap
-from edgedistill_serve.server.process import END_SECONDS, ReloadSignal, ServerSettings, log_ready, stop_signals
+from edgedistill_serve.server.process import (
+    END_SECONDS,
+    LONGEST_CHECK_SECONDS,
+    ReloadSignal,
+    ServerSettings,
+    log_ready,
+    stop_signals,
+)
 from edgedistill_serve.server.protocols.health_routes import Ready, Served, WorkerCount
 from edgedistill_serve.server.shared_state import SharedState
 from edgedistill_serve.server.transport.sockets_and_tls import (
@@ -198,6 +205,7 @@ class Supervisor:
         self._signals = 0
         self._restarts = 0
         self._faults: dict[str, str] = {}
+        self._checked = time.monotonic()
         self._ended_counts: Snapshot = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._registry = CollectorRegistry()
@@ -389,11 +397,12 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """Replace the models when a folder has changed and changes no more."""
-        known = await asyncio.to_thread(self._fingerprints)
+        known: list[Any] | None = None
         while True:
-            await asyncio.sleep(_WATCH_SECONDS)
+            self._checked = time.monotonic()
             try:
                 found = await asyncio.to_thread(self._fingerprints)
+                known = found if known is None else known
                 if found != known:
                     await asyncio.sleep(_WATCH_SECONDS)
                     if await asyncio.to_thread(self._fingerprints) == found:
@@ -405,6 +414,7 @@ class Supervisor:
                     fields = {"part": _WATCHER, "error": type(error).__name__}
                     _log.error("the %s failed: %s", *fields.values(), extra={"event": "fault", "fields": fields})
                 self._faults[_WATCHER] = type(error).__name__
+            await asyncio.sleep(_WATCH_SECONDS)
 
     def _fingerprints(self) -> list[Any]:
         return [fingerprint(folder) for folder in self._settings.bundles]
@@ -452,6 +462,13 @@ class Supervisor:
         workers = sorted(self._workers.items())
         return {number: worker.state for number, worker in workers if worker.state is not None}
 
+    def _current_faults(self) -> dict[str, str]:
+        """Return the faults of the supervisor, which include a watcher that hangs, and of the workers as a whole."""
+        silence = time.monotonic() - self._checked
+        if not self._settings.watched or silence <= LONGEST_CHECK_SECONDS:
+            return dict(self._faults)
+        return {_WATCHER: f"the last check ended {silence:.0f} s ago", **self._faults}
+
     def _ready_count(self) -> int:
         return sum(state.is_ready for number, state in self._states().items() if self._workers[number].is_open)
 
@@ -463,7 +480,7 @@ class Supervisor:
             raise _NotReady(
                 "the server is draining" if self._stopping.is_set() else problem or "the server is starting"
             )
-        faults = dict(self._faults)
+        faults = self._current_faults()
         for number, state in states.items():
             faults |= {f"worker {number + 1}, {part}": reason for part, reason in state.faults.items()}
         statuses = [_merge_statuses(each) for each in zip(*(state.statuses for state in ready), strict=True)]
@@ -482,7 +499,7 @@ class Supervisor:
             CallbackGauge(
                 "fault",
                 "1 if this part of the server does not work; /readyz has the reason.",
-                lambda: [((part,), part in self._faults) for part in self._parts()],
+                lambda: [((part,), part in faults) for faults in [self._current_faults()] for part in self._parts()],
                 ("part",),
             ),
         ]
