@@ -361,7 +361,7 @@ def test_a_watcher_of_the_folders_that_hangs_is_shown(bundle, monkeypatch):
 
     async def until(condition) -> None:
         async with asyncio.timeout(60):
-            while not condition():
+            while not condition():  # noqa: ASYNC110  # it depends on the clock
                 await asyncio.sleep(0.002)
 
     async def watch(one: supervisor.Supervisor) -> None:
