@@ -2,6 +2,7 @@
 
     python benchmarks/promise_kept.py --simulated --result docs/results/promise_kept.json
     python benchmarks/promise_kept.py PROJECT.yaml … --result docs/results/promise_kept.json
+    python benchmarks/promise_kept.py --prior-correction DATA --result docs/results/promise_kept.json
 
 Rows of the test split, on which the student was neither trained nor selected, are scored once with the graph that the
 bundle serves. They are taken as the population, so that the error of a rule is known without sampling error. In each
@@ -16,6 +17,13 @@ as it is and as it was before (the largest share of rows whose κ has a lower li
 figure is how often κ of the accepted population is below the aim. With ``--simulated``, the settings have a known
 truth: an error rate just above the promised share everywhere, so that accepting anything breaks the promise, with
 dependent rows, copies, groups, many compared students, several labels per response.
+
+With ``--prior-correction``, the constants of `edgedistill.student.prior_correction` are fitted on the validation rows
+of each trial before temperature and rule, which see the same rows. Some settings are simulated: every row has a known
+probability of an error, the student's logits are right or have known constants added, and the promise is broken where
+the mean of these probabilities over the accepted rows of a large population is above the share. The others are the rows
+that `prior_correction.py` measures classifiers on which were fitted on a language model's labels (folders beetle and
+babe of DATA).
 
 Results are added to the JSON file by name; what is there is not computed again.
 """
@@ -32,6 +40,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from prior_correction import TEACHERS, Labelled, partitions, sources
 from scipy.special import softmax
 
 from edgedistill.agreement.confusion import kappas
@@ -50,6 +59,7 @@ from edgedistill.decisions import (
 from edgedistill.decisions.thresholds import adjusted_confidences, kappa_low, rank_rows
 from edgedistill.project import read_project
 from edgedistill.student.label_thresholds import choose_thresholds
+from edgedistill.student.prior_correction import fit_prior_correction
 from edgedistill_export.verify.parity import graph_logits
 from edgedistill_serve import Bundle
 from edgedistill_serve.bundle.manifest import MODEL_FILES, ReviewRule
@@ -387,6 +397,110 @@ def multilabel(rng: np.random.Generator, rows: int) -> dict[str, bool]:
     }
 
 
+TILT = np.array([-1.0, 0.2, 0.8])
+"""Constants by which the logits of a student with a language model's label shares are wrong."""
+RISKS: dict[str, tuple[int, Callable[[Floats], Floats]]] = {
+    "error just above the share": (8 * TRIALS, lambda sure: np.full(len(sure), BAD)),
+    "error rises with uncertainty": (2 * TRIALS, lambda sure: 0.5 * (1 - sure)),
+}
+"""By what it says: the number of trials, and the probability of an error by confidence."""
+
+
+def corrected(scores: ValidationScores, *others: TestScores) -> list[Any]:
+    """Return scores, and others, with the constants that are fitted on the former."""
+    found = fit_prior_correction(scores.logits, scores.codes, scores.task)
+    shift = np.array([found.shift.get(name, 0.0) for name in scores.task.names])
+    return [replace(each, logits=each.logits + shift) for each in (scores, *others)]
+
+
+def tilted(rng: np.random.Generator, rows: int, rate: Callable[[Floats], Floats], tilt: Floats) -> tuple[Any, ...]:
+    """Return rows with constants added to their logits, their likeliest labels, and the probabilities of an error."""
+    sure = confidences(rng, rows)
+    given = simulated(rng, sure, rng.random(rows) < rate(sure))
+    scores = Population(TASK, given.ids, given.codes, given.logits + tilt, given.encoded)
+    return scores, given.logits.argmax(axis=1), rate(sure)
+
+
+def repeat(rows: int, rate: Callable[[Floats], Floats], tilt: Floats, trials: int) -> dict[str, Any]:
+    """Return how often promises were broken with and without the correction, and the mean accepted share."""
+    population, likely, risks = tilted(np.random.default_rng(11), 5000, rate, tilt)
+    results = []
+    for number in range(trials):
+        drawn_rows, _, _ = tilted(np.random.default_rng((11, number)), rows, rate, tilt)
+        scores = Rows(TASK, drawn_rows.ids, drawn_rows.codes, drawn_rows.logits, drawn_rows.encoded)
+        found: dict[str, float] = {}
+        for name, (fitted, measured) in {
+            "prior correction": corrected(scores, population),
+            "none": [scores, population],
+        }.items():
+            temperature = fit_temperature(fitted).temperature
+            chosen = choose_rule(fitted, temperature, AtMostWrong(SHARE, CONFIDENCE))
+            broken, accepted = False, 0.0
+            if chosen.guarantee:
+                kept = accepted_rows(measured, temperature, chosen.rule)
+                wrong = np.where(measured.logits.argmax(axis=1) == likely, risks, 1 - risks / 2)
+                broken, accepted = bool(kept.any() and wrong[kept].mean() > SHARE), float(kept.mean())
+            found |= {f"{name}: broken": broken, f"{name}: accepted": accepted}
+        results.append(found)
+    return {"trials": len(results)} | {
+        key: round(float(np.mean([each[key] for each in results])), 4) for key in results[0]
+    }
+
+
+def refitted(population: Population, size: int) -> dict[str, Any]:
+    """Return the results of trials with independent draws of rows, with and without the correction."""
+    rng = np.random.default_rng(size)
+    trials = []
+    for _ in range(TRIALS):
+        validation = drawn(population, rng.integers(len(population), size=size))
+        found: dict[str, Any] = {}
+        for name, (fitted, measured) in {
+            "prior correction": corrected(validation, population),
+            "none": [validation, population],
+        }.items():
+            temperature = fit_temperature(fitted).temperature
+            wrong = np.array(measured.labels) != np.array(measured.codes)
+            for share in SHARES:
+                rule = choose_rule(fitted, temperature, AtMostWrong(share, CONFIDENCE)).rule
+                accepted = accepted_rows(measured, temperature, rule)
+                error = float(wrong[accepted].mean()) if accepted.any() else 0.0
+                found[f"{name}, at_most_wrong {share}"] = (float(accepted.mean()), error, 1.0)
+        trials.append(found)
+    return {"rows": len(population), "error of all": round(error_of(population), 4)} | summary(trials)
+
+
+def classified(data: Path) -> Iterator[tuple[str, Population]]:
+    """Yield rows scored by classifiers on the frozen encoder, fitted on 500 labels of each language model."""
+    for name in TEACHERS:
+        labelled = Labelled(data, name)
+        for source, labels in sources(data, name, labelled):
+            if source == "human":
+                continue
+            training, held, measured = next(partitions(labelled, labels))
+            heads = labelled.heads(training, [labels[labelled.rows[place]["id"]] for place in training], held)
+            logits = heads[0].logits(labelled.states[measured]).astype(np.float64)
+            codes = tuple(labelled.codes[place] for place in measured)
+            encoded = tuple(Encoded((int(place),), (0,), 1, truncated=False) for place in measured)
+            yield f"{name}, {source}", Population(labelled.task, tuple(map(str, measured)), codes, logits, encoded)
+
+
+def prior_correction_jobs(data: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """Yield the results of ``--prior-correction``."""
+    for what, (trials, rate) in RISKS.items():
+        for tilt, given in (("right logits", np.zeros(3)), ("logits with constants", TILT)):
+            for rows in (100, 250, 1000):
+                yield (
+                    f"prior correction, {what}, {tilt}, {rows} rows",
+                    partial(repeat, rows, rate, given, trials),
+                )
+    for name, population in classified(data):
+        for size in SIZES:
+            yield (
+                f"prior correction, {name}: {size} validation rows",
+                partial(refitted, population, size),
+            )
+
+
 def zigzag(confidence: Floats) -> Floats:
     """A risk that crosses the share several times."""
     return np.where((confidence * 16).astype(int) % 2 == 0, 0.09, 0.012)
@@ -423,6 +537,8 @@ def jobs(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], dict[s
     if options.simulated:
         for name in SETTINGS:
             yield f"simulated: {name}", lambda name=name: simulate(name, 2 * TRIALS)  # type: ignore[misc]
+    if options.prior_correction:
+        yield from prior_correction_jobs(options.prior_correction)
     for file in options.projects:
         population = served_scores(file)
         for size in SIZES:
@@ -437,6 +553,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("projects", type=Path, nargs="*")
     parser.add_argument("--simulated", action="store_true")
+    parser.add_argument("--prior-correction", type=Path, metavar="DATA")
     parser.add_argument("--result", type=Path, required=True)
     options = parser.parse_args()
     found = json.loads(options.result.read_text("utf-8")) if options.result.exists() else {}

@@ -123,10 +123,10 @@ def read(path: Path) -> list[Row]:
     return [row | {"reference_answer": row.get("reference_answer", "").split(" || ")[0]} for row in rows]
 
 
-def votes(data: Path, name: str) -> dict[str, dict[str, float]]:
+def votes(data: Path, name: str, file: str = "") -> dict[str, dict[str, float]]:
     """Shares of a recorded teacher's votes by row; rows without a majority are left out."""
     found = {}
-    file = {"beetle": "votes.jsonl", "babe": "votes_gpt_4.jsonl"}[name]
+    file = file or {"beetle": "votes.jsonl", "babe": "votes_gpt_4.jsonl"}[name]
     for line in (data / name / file).open(encoding="utf-8"):
         row = json.loads(line)
         counts = Counter(vote["label"] for vote in row["votes"]).most_common()

@@ -231,6 +231,8 @@ def _provenance(run: Run, run_log: dict[str, Any]) -> dict[str, Any]:
         },
         "test_texts_also_in_train_or_validation": len(run.records.splits.twins.test_same),
     }
+    if corrected := run_log["stages"]["train"].get("prior_correction"):
+        provenance["prior_correction"] = corrected
     if run.project.panel:
         gate = run.folder.read_json("gate.json")
         provenance["gate"] = _gate(gate) | {key: gate[key] for key in ("used", "weights", "between")}

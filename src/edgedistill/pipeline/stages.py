@@ -147,7 +147,7 @@ def _export(_: Project) -> StageInputs:
     )
 
 
-_LOGGED = ("mix.by_source_and_label", *_TRAINED, "evaluate.inputs")
+_LOGGED = ("mix.by_source_and_label", *_TRAINED, "train.prior_correction", "evaluate.inputs")
 _FIGURES = ("coders", "alt_test_epsilon", "subgroups", "smallest_subgroup", "positive")
 _TEACHER_PROVENANCE = ("name", "model", "votes", "temperature", "labels")
 

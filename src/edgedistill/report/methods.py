@@ -395,6 +395,7 @@ def _student(inputs: MethodsInputs) -> Iterator[str]:
             f"{f' (macro-F1 {figure(float(score))})' if score is not None else ''} ({table_reference('search')})."
         )
     yield from _smaller_students(inputs)
+    yield from _prior_corrections(log.stages.get("train", {}).get("prior_correction") or ())
 
 
 def _smaller_students(inputs: MethodsInputs) -> Iterator[str]:
@@ -413,6 +414,29 @@ def _smaller_students(inputs: MethodsInputs) -> Iterator[str]:
             f"{cite('hinton2015')}"
             f"{', and is the one that was evaluated' if section.shrink and section.shrink.export else ''}."
         )
+
+
+def _prior_corrections(corrections: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The shares of labels before and after the correction of each student."""
+    for each in corrections:
+        name = plain(each["student"]) if each["student"] in ("student", "smaller student") else "student"
+        size = "" if name == each["student"] else f" ({plain(each['student'])})"
+        if each["shift"]:
+            shares = [
+                f"{plain(label)} {figure(each['before'][label])} before, {figure(each['after'][label])} after, "
+                f"{figure(share)} human, constant {figure(each['shift'][label])}"
+                for label, share in each["human"].items()
+            ]
+            yield (
+                f"The label shares of the {name}{size} were corrected {cite('king2001', 'saerens2002')}: a constant "
+                f"per label was added to its logits, so that its mean probabilities on {rows(each['rows'])} of the "
+                f"validation split are the shares of the human codes, shrunk towards its own: {'; '.join(shares)}."
+            )
+        elif each["note"]:
+            yield (
+                f"The label shares of the {name}{size} were not corrected to those of the human codes: "
+                f"{plain(each['note'])}."
+            )
 
 
 def _assistant(found: Mapping[str, Any] | None) -> Iterator[str]:
