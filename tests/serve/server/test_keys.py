@@ -91,7 +91,9 @@ def test_paths_with_data_need_a_key(server, path):
     assert server.client.get(path).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/v2/health/live", "/", "/docs", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/livez", "/healthz", "/readyz", "/health", "/v2/health/live", "/", "/docs", "/openapi.json"]
+)
 def test_probes_and_pages_need_no_key(server, path):
     assert server.client.get(path).status_code == 200
 

@@ -98,7 +98,7 @@ def test_a_refused_host_is_logged_with_its_route(server):
 
 def test_probes_are_not_logged_at_info(server):
     before = len(requests_of(server))
-    for path in ("/livez", "/readyz", "/health", "/metrics", "/v2/health/live", "/v2/health/ready"):
+    for path in ("/livez", "/healthz", "/readyz", "/health", "/metrics", "/v2/health/live", "/v2/health/ready"):
         assert server.client.get(path).status_code == 200
     assert server.client.get("/v2/models/praise/ready").status_code == 200
     assert len(requests_of(server)) == before

@@ -21,7 +21,7 @@ from edgedistill_serve.server.request.error_responses import not_found, response
 from edgedistill_serve.server.shared_state import SharedRates
 
 OPEN_PATHS = frozenset(
-    {"/", "/docs", "/openapi.json", "/livez", "/readyz", "/health", "/v2/health/live", "/v2/health/ready"}
+    {"/", "/docs", "/openapi.json", "/livez", "/healthz", "/readyz", "/health", "/v2/health/live", "/v2/health/ready"}
 )
 """Paths that need no key: health checks, and pages without data."""
 OPEN_FOLDER = "/page/"

@@ -23,6 +23,7 @@ CLIENT_CLOSED = 499
 PROBES = frozenset(
     {
         "/livez",
+        "/healthz",
         "/readyz",
         "/health",
         "/metrics",

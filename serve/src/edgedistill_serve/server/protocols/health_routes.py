@@ -1,4 +1,4 @@
-"""Health checks: `GET /livez` and `GET /readyz`."""
+"""Health checks: `GET /livez`, also as `/healthz`, and `GET /readyz`."""
 
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -119,12 +119,15 @@ def health_operations(
         return Response(msgspec.json.encode(ready), media_type=JSON)
 
     return [
-        Operation(
-            path="/livez",
-            endpoint=livez,
-            summary="Whether the process answers",
-            response_types=(Alive,),
-            is_open=True,
+        *(
+            Operation(
+                path=path,
+                endpoint=livez,
+                summary="Whether the process answers",
+                response_types=(Alive,),
+                is_open=True,
+            )
+            for path in ("/livez", "/healthz")
         ),
         Operation(
             path="/readyz",
