@@ -41,7 +41,7 @@ class RoundedLinear(nn.Module):
         ones = np.ones((linear.in_features, 1), dtype=np.float32)
         self.register_buffer("factors", torch.tensor(how.factors(linear.in_features)))
         self.register_buffer("channels", torch.tensor(how.counterpart(ones)[:, 0]))
-        self.register_buffer("apart", torch.tensor(how.apart, dtype=torch.long))
+        self.register_buffer("apart", torch.tensor(how.outliers, dtype=torch.long))
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:
         """Return the layer's outputs."""

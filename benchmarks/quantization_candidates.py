@@ -130,9 +130,9 @@ def static(fp32: Path, target: Path, rows: Sequence[Encoded], *, method: Calibra
 
 
 CANDIDATES: Mapping[str, Recipe] = {
-    "two apart": partial(quantize_int8, apart=2),
-    "none apart": partial(quantize_int8, apart=0),
-    "by token": partial(quantize_int8, scalings=("token",), apart=0),
+    "two apart": partial(quantize_int8, outliers=2),
+    "none apart": partial(quantize_int8, outliers=0),
+    "by token": partial(quantize_int8, scalings=("token",), outliers=0),
     "dynamic": dynamic,
     "floats, short": short_floats,
     "half floats": half_floats,

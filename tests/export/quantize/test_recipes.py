@@ -92,16 +92,16 @@ def test_a_channel_of_far_larger_values_is_multiplied_apart():
     values[:, 7] *= 40
     layers, fed = [_linear(rng.normal(size=(64, 32)).astype(np.float32))], {"x": LayerInputs(values)}
     alone = choose_activation_scaling(layers, fed, ("fixed",))
-    apart = choose_activation_scaling(layers, fed, ("fixed",), apart=1)
-    assert apart["x"].apart == (7,)
+    outlying = choose_activation_scaling(layers, fed, ("fixed",), outliers=1)
+    assert outlying["x"].outliers == (7,)
 
     def change(how: Activation) -> float:
         """Of the layer's outputs, the mean squared one."""
-        even, weights = how.even(values), how.counterpart(layers[0].weights)
+        scaled, weights = how.scaled(values), how.counterpart(layers[0].weights)
         integers, scales = round_to_nearest(weights)
-        return float(((how.rounded(even) @ (integers * scales) - even @ weights) ** 2).mean())
+        return float(((how.rounded(scaled) @ (integers * scales) - scaled @ weights) ** 2).mean())
 
-    assert change(apart["x"]) < 0.5 * change(alone["x"])
+    assert change(outlying["x"]) < 0.5 * change(alone["x"])
 
 
 def test_an_input_above_zero_has_a_scale_for_each_token():

@@ -99,7 +99,7 @@ _SMALLEST = 1e-5
 
 
 def choose_activation_scaling(
-    layers: Sequence[LinearLayer], fed: Mapping[str, LayerInputs], scalings: Sequence[Scaling], apart: int = 0
+    layers: Sequence[LinearLayer], fed: Mapping[str, LayerInputs], scalings: Sequence[Scaling], outliers: int = 0
 ) -> dict[str, Activation]:
     """Choose the scaling, the SmoothQuant channel scales and the outlier channels of each layer input.
 
@@ -110,14 +110,14 @@ def choose_activation_scaling(
         layers: The layers to quantize.
         fed: The values of each input on calibration rows, by name of the input.
         scalings: The allowed scalings.
-        apart: Number of outlier channels per input that are multiplied in fp32: those with the largest values. They
+        outliers: Number of outlier channels per input that are multiplied in fp32: those with the largest values. They
             spoil the scale of a few tokens even if the mean error is small.
 
     Returns:
         By name of the input.
     """
     sources = dict.fromkeys(layer.source for layer in layers)
-    return {source: _choose(_readers(layers, source), fed[source], scalings, apart) for source in sources}
+    return {source: _choose(_readers(layers, source), fed[source], scalings, outliers) for source in sources}
 
 
 def _readers(layers: Sequence[LinearLayer], source: str) -> Floats:
@@ -125,14 +125,14 @@ def _readers(layers: Sequence[LinearLayer], source: str) -> Floats:
     return np.concatenate([layer.weights for layer in layers if layer.source == source], axis=1)
 
 
-def _choose(weights: Floats, fed: LayerInputs, scalings: Sequence[Scaling], apart: int) -> Activation:
+def _choose(weights: Floats, fed: LayerInputs, scalings: Sequence[Scaling], outliers: int) -> Activation:
     values = fed.values
-    largest = np.argsort(fed.channels)[len(fed.channels) - apart :]
-    outliers = tuple(np.sort(largest).tolist())
+    largest = np.argsort(fed.channels)[len(fed.channels) - outliers :]
+    channels = tuple(np.sort(largest).tolist())
     if "above" in scalings and values.max() > 0 and values.min() >= -BELOW * values.max():
-        return _activation(weights, fed, "above", None, outliers)
+        return _activation(weights, fed, "above", None, channels)
     ways = [
-        _activation(weights, fed, scaling, share, outliers)
+        _activation(weights, fed, scaling, share, channels)
         for scaling, share in product(scalings, SHARES)
         if scaling != "above"
     ]
@@ -140,21 +140,21 @@ def _choose(weights: Floats, fed: LayerInputs, scalings: Sequence[Scaling], apar
 
 
 def _activation(
-    weights: Floats, fed: LayerInputs, scaling: Scaling, share: float | None, apart: tuple[int, ...]
+    weights: Floats, fed: LayerInputs, scaling: Scaling, share: float | None, outliers: tuple[int, ...]
 ) -> Activation:
     channels = None
     if share is not None:
         largest = np.maximum(fed.channels, _SMALLEST)
         channels = (largest**share / np.maximum(np.abs(weights).max(axis=1), _SMALLEST) ** (1 - share)).astype("f4")
-    even = Activation(0.0, 0.0, channels, scaling, apart).even(fed.values)
+    scaled = Activation(0.0, 0.0, channels, scaling, outliers).scaled(fed.values)
     room = HEADROOM if scaling == "above" else 1.0
-    return Activation(float(even.min()), room * float(even.max()), channels, scaling, apart)
+    return Activation(float(scaled.min()), room * float(scaled.max()), channels, scaling, outliers)
 
 
 def _error(weights: Floats, values: Floats, how: Activation) -> float:
     some = values[:: -(-len(values) // _TOKENS)]
-    even, scaled = how.even(some), how.counterpart(weights)
-    integers, scales = round_to_nearest(scaled)
-    change = how.rounded(even) @ (integers * scales) - even @ scaled
+    scaled, matching = how.scaled(some), how.counterpart(weights)
+    integers, scales = round_to_nearest(matching)
+    change = how.rounded(scaled) @ (integers * scales) - scaled @ matching
     error = float((change**2).mean() / max(float(((some @ weights) ** 2).mean()), _SMALLEST))
     return error if math.isfinite(error) else math.inf  # `min` could otherwise choose it

@@ -44,41 +44,41 @@ class Activation:
         scaling: ``fixed``: a static scale from ``low`` and ``high``; ``token``: one scale per token from its largest
             absolute value; ``above``, for almost nonnegative inputs: one scale per token from its largest value, up
             to ``high``.
-        apart: Outlier channels that are multiplied in fp32 (Dettmers et al. 2022, "LLM.int8()"), here static.
+        outliers: Channels that are multiplied in fp32 (Dettmers et al. 2022, "LLM.int8()"), here static.
     """
 
     low: float
     high: float
     channels: Floats | None = None
     scaling: Scaling = "fixed"
-    apart: tuple[int, ...] = ()
+    outliers: tuple[int, ...] = ()
 
-    def even(self, values: Floats) -> Floats:
+    def scaled(self, values: Floats) -> Floats:
         """Return values of shape (tokens, inputs) after channel scaling, with outlier channels set to 0."""
-        even = values if self.channels is None else values / self.channels
-        return _without(even, self.apart, axis=1)
+        scaled = values if self.channels is None else values / self.channels
+        return _without(scaled, self.outliers, axis=1)
 
     def factors(self, inputs: int) -> Floats:
         """Return the factor of every channel, shape (inputs,); 0 for outlier channels."""
         found = np.ones(inputs, dtype=np.float32) if self.channels is None else (1 / self.channels).astype(np.float32)
-        return _without(found, self.apart, axis=0)
+        return _without(found, self.outliers, axis=0)
 
     def counterpart(self, weights: Floats) -> Floats:
-        """Return the weights, shape (inputs, outputs), that match the scaled values of `even`."""
+        """Return the weights, shape (inputs, outputs), that match the scaled values of `scaled`."""
         scaled = weights if self.channels is None else weights * self.channels[:, None]
-        return _without(scaled, self.apart, axis=0)
+        return _without(scaled, self.outliers, axis=0)
 
-    def rounded(self, even: Floats) -> Floats:
+    def rounded(self, scaled: Floats) -> Floats:
         """Quantize and dequantize scaled values; the shape does not change."""
         zero: float = ZERO
         if self.scaling == "token":
-            steps, zero = np.maximum(np.abs(even).max(axis=1, keepdims=True) / 127, _SMALLEST), 128
+            steps, zero = np.maximum(np.abs(scaled).max(axis=1, keepdims=True) / 127, _SMALLEST), 128
         elif self.scaling == "above":
-            steps = np.clip(even.max(axis=1, keepdims=True), *self.largest) / (255 - ZERO)
+            steps = np.clip(scaled.max(axis=1, keepdims=True), *self.largest) / (255 - ZERO)
         else:
             scale, shift = self.fixed
             steps, zero = scale[None, None], float(shift)
-        found: Floats = ((np.clip(np.rint(even / steps) + zero, 0, 255) - zero) * steps).astype(np.float32)
+        found: Floats = ((np.clip(np.rint(scaled / steps) + zero, 0, 255) - zero) * steps).astype(np.float32)
         return found
 
     @property
@@ -95,11 +95,11 @@ class Activation:
         return least, max(self.high, least)
 
 
-def _without(values: Floats, apart: Sequence[int], axis: int) -> Floats:
-    if not apart:
+def _without(values: Floats, channels: Sequence[int], axis: int) -> Floats:
+    if not channels:
         return values
     left = values.copy()
-    left[(slice(None),) * axis + (list(apart),)] = 0
+    left[(slice(None),) * axis + (list(channels),)] = 0
     return left
 
 
@@ -127,10 +127,10 @@ def quantize_layers(
 def _integers(graph: Graph, source: str, inputs: int, how: Activation) -> list[onnx.NodeProto]:
     """The nodes that compute ``SOURCE.int8`` and, if needed, ``SOURCE.apart`` and the per-token ``SOURCE.scale``."""
     nodes, value = [], source
-    if how.apart:
-        which = graph.add_constant(f"{source}.which", np.array(how.apart, dtype=np.int64))
+    if how.outliers:
+        which = graph.add_constant(f"{source}.which", np.array(how.outliers, dtype=np.int64))
         nodes.append(make_node("Gather", [source, which], f"{source}.apart", axis=-1))
-    if how.channels is not None or (how.apart and how.scaling == "token"):
+    if how.channels is not None or (how.outliers and how.scaling == "token"):
         factors = graph.add_constant(f"{source}.factors", how.factors(inputs))
         value = f"{source}.even"
         nodes.append(make_node("Mul", [source, factors], value))
@@ -205,8 +205,8 @@ def _product(graph: Graph, layer: LinearLayer, how: Activation, rounding: Roundi
         ]
         if bias:
             nodes.append(make_node("Add", [f"{name}.product", *bias], f"{name}.biased"))
-    if how.apart:
-        floats = graph.add_constant(f"{name}.floats", layer.weights[list(how.apart)])
+    if how.outliers:
+        floats = graph.add_constant(f"{name}.floats", layer.weights[list(how.outliers)])
         so_far = nodes[-1].output[0]
         nodes.append(make_node("MatMul", [f"{layer.source}.apart", floats], f"{name}.apart"))
         nodes.append(make_node("Add", [so_far, f"{name}.apart"], f"{name}.all"))

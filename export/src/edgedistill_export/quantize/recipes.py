@@ -29,7 +29,7 @@ def quantize_int8(
     rows: Sequence[Encoded],
     *,
     scalings: Sequence[Scaling] = ("fixed", "above"),
-    apart: int = 1,
+    outliers: int = 1,
 ) -> None:
     """Quantize to int8 such that a row's score does not depend on the other rows of a batch.
 
@@ -43,7 +43,7 @@ def quantize_int8(
         int8: The file to write.
         rows: Calibration rows, at least one.
         scalings: Allowed scalings of layer inputs.
-        apart: Number of outlier channels of every layer input that are multiplied in fp32.
+        outliers: Number of outlier channels of every layer input that are multiplied in fp32.
 
     Raises:
         ExportFailed: The graph has no layer that can be quantized, or cannot be run.
@@ -58,11 +58,11 @@ def quantize_int8(
         graph.save(int8)
         return
     fed = record_layer_inputs(graph, rows[:CALIBRATION_ROWS])
-    how = choose_activation_scaling(layers, fed, scalings, apart)
+    how = choose_activation_scaling(layers, fed, scalings, outliers)
 
     def rounding(source: str, weights: Floats) -> tuple[Integers, Floats]:
         name = source.removesuffix(".first")
-        return round_gptq(weights, how[name].even(fed[name].values))
+        return round_gptq(weights, how[name].scaled(fed[name].values))
 
     prune_last_layer(graph)
     quantize_layers(
@@ -75,7 +75,7 @@ def quantize_int8(
 RECIPES: Mapping[str, Recipe] = {
     "int8-apart": quantize_int8,
     "int8-apart-token": partial(quantize_int8, scalings=("token", "above")),
-    "int8-fixed": partial(quantize_int8, scalings=("fixed",), apart=0),
+    "int8-fixed": partial(quantize_int8, scalings=("fixed",), outliers=0),
 }
 """The recipes that `edgedistill_export.quantize.tuning` compares, by their name in ``bundle.json``."""
 
