@@ -124,6 +124,13 @@ def test_ids_that_a_person_may_have_typed_are_not(sent):
     assert logged_id(sent) is None
 
 
+def test_an_id_that_begins_like_one_of_the_server_is_not_logged(server):
+    ours = server.client.get("/v1/models").headers["X-Request-ID"]
+    assert logged_id(ours) == ours
+    server.client.get("/v1/models", headers={"X-Request-ID": f"{ours[:16]}{SECRET}"})
+    assert SECRET not in server.log.read_text()
+
+
 def test_the_log_has_no_text_no_id_and_no_query(server):
     server.client.post(f"/v1/score?{SECRET}", json={"response": SECRET, "model": SECRET})
     server.client.post(f"/v1/score/bulk?model={SECRET}", content=f'"{SECRET}"')

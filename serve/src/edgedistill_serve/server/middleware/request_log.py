@@ -39,7 +39,8 @@ _VALID_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _MACHINE_ID = re.compile(
     r"[0-9A-Fa-f]{16,64}|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|[0-9A-HJKMNP-TV-Z]{26}"
 )
-"""Ids of proxies and libraries: hexadecimal digits, a UUID or a ULID. Other ids may have been typed by a person."""
+"""Ids of proxies and libraries: hexadecimal digits (as those of this server), a UUID
+or a ULID. Other ids may have been typed by a person."""
 _NO_PATH = "(no such path)"
 _PROCESS_ID = token_hex(8)
 """Prefix of this process's request ids. They need not be secret, and a counter needs no system call."""
@@ -118,8 +119,7 @@ def _log_request(scope: Scope, route: str, status: int, seconds: float) -> None:
 
 def logged_id(request_id: str) -> str | None:
     """Return the id of a request if a machine made it; None for one that a person may have typed."""
-    is_ours = request_id.startswith(_PROCESS_ID)
-    return request_id if is_ours or _MACHINE_ID.fullmatch(request_id) else None
+    return request_id if _MACHINE_ID.fullmatch(request_id) else None
 
 
 def _request_id(scope: Scope) -> str:
