@@ -65,7 +65,7 @@ def watch(
     if look.verdict != "no change shown":
         history = run.folder.path / WATCH / look.teacher / "history.jsonl"
         raise TeacherChanged(
-            f"{look.verdict}: {first}",
+            first,
             where=str(history),
             hint="Labels from before and from now on come from two teachers: ask the gate again with another "
             "teacher.cache before you label more, and then draw a new set with --renew.",

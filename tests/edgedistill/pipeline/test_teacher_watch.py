@@ -256,5 +256,5 @@ def test_the_command_exits_with_6_for_an_alarm_so_that_cron_reports_it(watched):
     model.changed = 1.0
     alarm = CliRunner().invoke(app, [*arguments, "--json"])
     assert alarm.exception.exit_code == 6
-    assert "answers changed" in str(alarm.exception)
+    assert "alias answers differently" in str(alarm.exception)
     assert json.loads(alarm.output)["verdict"] == "answers changed"
