@@ -17,7 +17,8 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification
 
-import edgedistill_export.nano  # noqa: F401  # lets transformers load nano students
+import edgedistill_export.bi_encoder
+import edgedistill_export.nano  # noqa: F401  # these let transformers load our own kinds of students
 from edgedistill_export.errors import CheckpointError
 from edgedistill_export.quiet import quiet
 from edgedistill_export.text_vectors import VECTOR, WithVector

@@ -207,6 +207,10 @@ class StudentSection(Section):
     each token, from the backbone, and a small classifier of their mean are trained; the bundle has at most 3 MB."""
     vocabulary: Literal["full", "cut"] = "full"
     """``cut`` drops, before training, the tokens of the backbone that no text to train on needs."""
+    architecture: Literal["auto", "bi-encoder", "cross-encoder"] = "auto"
+    """How a task with a question or a reference answer is read. ``bi-encoder``: context and response apart, whose
+    vectors are compared; the backbone must be a BERT. ``cross-encoder``: as one text. ``auto``: a bi-encoder where the
+    backbone allows it."""
     loss: LossSection = LossSection()
     patience: Count | None = None
     """Early stopping: end a trial after this many epochs without improvement on validation rows. Default: train all
@@ -238,14 +242,14 @@ class StudentSection(Section):
     def _settings_are_read(self) -> Self:
         if self.peft is None and "lora" in self.model_fields_set:
             raise ValueError("lora requires peft: lora")
-        idle = sorted({"assistant", "loss", "patience", "peft", "preset"} & self.model_fields_set)
+        idle = sorted({"architecture", "assistant", "loss", "patience", "peft", "preset"} & self.model_fields_set)
         if self.kind == "frozen" and idle:
             raise ValueError(f"kind: frozen does not train the backbone; remove {', '.join(idle)}")
         if "preset" in self.model_fields_set and self.search.is_complete:
             raise ValueError(
                 "search gives learning_rate and epochs, so that preset decides nothing; remove one of them"
             )
-        if self.kind == "nano" and (other := sorted({"peft", "shrink"} & self.model_fields_set)):
+        if self.kind == "nano" and (other := sorted({"architecture", "peft", "shrink"} & self.model_fields_set)):
             raise ValueError(f"kind: nano has no layers; remove {', '.join(other)}")
         if self.kind == "nano" and self.vocabulary == "cut":
             raise ValueError("kind: nano cuts a vocabulary that does not fit into its bundle; remove vocabulary")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -22,7 +22,10 @@ from edgedistill.backbones import BACKBONES, cached_backbone
 from edgedistill.errors import ProjectFileError, TrainingFailed
 from edgedistill.project.student import LoraSection
 from edgedistill.student.data import MOST_TOKENS, Padding, fit_max_tokens
+from edgedistill_export.bi_encoder import MODEL_TYPE as BI_ENCODER
+from edgedistill_export.bi_encoder import BiEncoderForSequenceClassification
 from edgedistill_serve.scoring.encoding import Encoder, lacks_unknown_token
+from edgedistill_serve.task.contexts import has_context
 from edgedistill_serve.task.task import Task, task_inputs
 
 
@@ -173,13 +176,22 @@ def pools_last_token(model: Any) -> bool:
 
 def _config_labels(backbone: Path) -> tuple[str, tuple[str, ...]]:
     """The architecture in a folder's config, and its labels in order."""
+    config = _config(backbone)
     try:
-        config = json.loads((backbone / "config.json").read_text("utf-8"))
         kinds = [str(kind) for kind in config.get("architectures") or ()]
         labels = {int(number): str(name) for number, name in (config.get("id2label") or {}).items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError):
         return "", ()
     return (kinds or [""])[0], tuple(labels[number] for number in sorted(labels))
+
+
+def _config(backbone: Path) -> dict[str, Any]:
+    """A folder's config; empty if it cannot be read, which `load_model` reports."""
+    try:
+        config = json.loads((backbone / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 _PEFT_KEY = "student.peft"
@@ -286,7 +298,42 @@ _UNREADABLE = (
 )
 
 
-def load_model(backbone: Path, task: Task, lora: LoraSection | None = None) -> Any:
+Architecture: TypeAlias = Literal["cross-encoder", "bi-encoder"]
+
+
+def choose_architecture(wanted: Literal["auto"] | Architecture, backbone: Path, task: Task) -> Architecture:
+    """Return how a student reads context and response: as the project file says, or a bi-encoder where it can.
+
+    Args:
+        wanted: ``student.architecture``.
+        backbone: A folder as `backbone_folder` returns it.
+        task: The task.
+
+    Raises:
+        ProjectFileError: A bi-encoder of a task without a context, or of a backbone that is not a BERT.
+    """
+    kind = _config(backbone).get("model_type")
+    can = has_context(task) and kind in ("bert", BI_ENCODER)
+    if wanted != "bi-encoder":
+        return "bi-encoder" if can and wanted == "auto" else "cross-encoder"
+    if not has_context(task):
+        raise ProjectFileError(
+            "a bi-encoder compares the response with a question or reference answer, and the task has neither",
+            where="student.architecture",
+            hint="Add question or reference_answer to task.inputs, or remove architecture.",
+        )
+    if not can:
+        raise ProjectFileError(
+            f"a bi-encoder needs a BERT such as minilm, reranker or bge-small, and the backbone is a {kind}",
+            where="student.architecture",
+            hint="Choose such a backbone, or architecture: cross-encoder.",
+        )
+    return "bi-encoder"
+
+
+def load_model(
+    backbone: Path, task: Task, lora: LoraSection | None = None, architecture: Architecture = "cross-encoder"
+) -> Any:
     """Load the backbone in fp32 with a classification head for the task's labels.
 
     The head is initialized from torch's generator. An existing head is kept if it is for this task's labels in this
@@ -296,6 +343,7 @@ def load_model(backbone: Path, task: Task, lora: LoraSection | None = None) -> A
         backbone: A folder as `backbone_folder` returns it.
         task: Its labels become the classes.
         lora: Adapters to train instead of the weights.
+        architecture: What a backbone becomes; a checkpoint keeps its own.
 
     Raises:
         TrainingFailed: The folder has no safetensors, or no model that transformers can load as a classifier.
@@ -308,7 +356,7 @@ def load_model(backbone: Path, task: Task, lora: LoraSection | None = None) -> A
             hint="Choose a backbone with safetensors, or convert it with save_pretrained in transformers.",
         )
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
+        model = _kind_of_model(backbone, architecture).from_pretrained(
             backbone,
             id2label=dict(enumerate(task.names)),
             label2id={name: number for number, name in enumerate(task.names)},
@@ -326,6 +374,12 @@ def load_model(backbone: Path, task: Task, lora: LoraSection | None = None) -> A
         # XLNet has segments, but its config does not say how many: two texts and the classification token.
         model.config.type_vocab_size = 3
     return add_adapters(model.float(), lora) if lora else model.float()
+
+
+def _kind_of_model(backbone: Path, architecture: Architecture) -> Any:
+    if architecture == "bi-encoder" and _config(backbone).get("model_type") == "bert":
+        return BiEncoderForSequenceClassification
+    return AutoModelForSequenceClassification
 
 
 def load_tokenizer_and_padding(backbone: Path, model: Any, folder: Path) -> Padding:

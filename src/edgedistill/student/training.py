@@ -25,8 +25,10 @@ from edgedistill.student.data import (
 )
 from edgedistill.student.losses import TrainingLoss, build_loss
 from edgedistill.student.model import (
+    Architecture,
     backbone_digests,
     check_max_tokens,
+    choose_architecture,
     load_model,
     load_tokenizer_and_padding,
     note_other_task,
@@ -82,13 +84,14 @@ def train_student(
     """
     notes = check_rows(mixture, validation, task) + note_other_task(backbone, task)
     section = complete_search(section, len(mixture), backbone)
+    architecture = choose_architecture(section.architecture, backbone, task)
     loss_function = build_loss(section.loss, task, mixture)
     _check_seeds(section.seeds)
     check_replaceable(folder)
     speed = speed or default_speed_settings()
-    name = _fingerprint(mixture, validation, task, section, backbone, speed)
+    name = _fingerprint(mixture, validation, task, section, architecture, backbone, speed)
     with quiet_transformers(), quiet_optuna(), beside(folder) as aside:
-        padding = _prepare(backbone, task, section, aside)
+        padding = _prepare(backbone, task, section, architecture, aside)
         encoder = Encoder(aside / "tokenizer.json", section.token_limit)
         train_rows, eval_rows = mixture_rows(mixture, task, encoder), validation_rows(validation, task, encoder)
         search = Search(section.search, section.seeds, name, kept, kept / "search" if kept else aside / "search")
@@ -102,6 +105,7 @@ def train_student(
             loss_function,
             section.patience,
             section.adapters,
+            architecture,
             kept,
             progress,
         )
@@ -126,8 +130,8 @@ def _check_seeds(seeds: Sequence[int]) -> None:
             raise TrainingFailed(f"the seed {seed} is out of range", hint="Seeds must be in 0 to 4294967295.")
 
 
-def _prepare(backbone: Path, task: Task, section: StudentSection, aside: Path) -> Padding:
-    model = load_model(backbone, task, section.adapters)
+def _prepare(backbone: Path, task: Task, section: StudentSection, architecture: Architecture, aside: Path) -> Padding:
+    model = load_model(backbone, task, section.adapters, architecture)
     padding = load_tokenizer_and_padding(backbone, model, aside)
     check_max_tokens(model, section.token_limit)
     return padding
@@ -138,6 +142,7 @@ def _fingerprint(
     validation: ValidationRows,
     task: Task,
     section: StudentSection,
+    architecture: Architecture,
     backbone: Path,
     speed: SpeedSettings,
 ) -> str:
@@ -145,6 +150,7 @@ def _fingerprint(
     digest = hashlib.sha256()
     settings = section.model_dump(
         exclude={
+            "architecture": True,
             "backbone": True,
             "kind": True,
             "preset": True,
@@ -155,7 +161,7 @@ def _fingerprint(
         }
     )
     parts = [
-        [_FORMAT, settings, msgspec.to_builtins(task), asdict(speed)],
+        [_FORMAT, settings, architecture, msgspec.to_builtins(task), asdict(speed)],
         [[dict(row.inputs), row.label, dict(row.shares)] for row in mixture],
         [[dict(row.response.inputs), row.label] for row in validation],
     ]
@@ -178,6 +184,7 @@ class _TrialRunner:
         loss_function: The training loss.
         patience: Early stopping, in epochs; None: never.
         adapters: LoRA settings; None for full fine-tuning.
+        architecture: How the student reads context and response.
         kept: The search's folder; None where nothing is stored.
         progress: Called with the progress of the search.
         notes: Messages from trials.
@@ -192,6 +199,7 @@ class _TrialRunner:
     loss_function: TrainingLoss
     patience: int | None
     adapters: LoraSection | None
+    architecture: Architecture
     kept: Path | None
     progress: Callable[[TrainingProgress], None] | None
     notes: list[str] = field(default_factory=list)
@@ -214,7 +222,7 @@ class _TrialRunner:
         try:
             set_seed(running.setting.seed)
             run_trial(
-                load_model(self.backbone, self.task, self.adapters),
+                load_model(self.backbone, self.task, self.adapters, self.architecture),
                 self.padding,
                 self.train_rows,
                 self.eval_rows,
