@@ -75,6 +75,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         kind: ``fine-tuned``; or ``frozen``: fit only a linear classifier on the backbone's first token; the parameters
             of losses, adapters and early stopping are then ignored; or ``nano``: train a vector for each token and a
             small classifier, whose bundle has at most 3 MB.
+        architecture: ``bi-encoder``: a task's question and reference answer are encoded apart from the response, and
+            the vectors compared; ``cross-encoder``: all are read as one text; ``auto``: as the backbone was trained.
         max_tokens: Maximum length in tokens, 8 to 8192; longer rows are truncated. None: from the lengths of the
             training rows, as in a project (see `max_tokens_`).
         preset: ``quick``, ``standard`` or ``thorough``: how long to train. Epochs and learning rate follow from the
@@ -116,6 +118,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         task: Task | None = None,
         backbone: str | Path = "minilm",
         kind: Literal["fine-tuned", "frozen", "nano"] = "fine-tuned",
+        architecture: Literal["auto", "bi-encoder", "cross-encoder"] = "auto",
         max_tokens: int | None = None,
         preset: Literal["quick", "standard", "thorough"] = "standard",
         epochs: int | None = None,
@@ -136,6 +139,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         self.task = task
         self.backbone = backbone
         self.kind = kind
+        self.architecture = architecture
         self.max_tokens = max_tokens
         self.preset = preset
         self.epochs = epochs
@@ -392,7 +396,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             raise ArgumentError(str(error), where="random_state") from None
 
     def _section(self, seed: int) -> StudentSection:
-        given: dict[str, Any] = {"backbone": str(self.backbone), "kind": self.kind}
+        given: dict[str, Any] = {"backbone": str(self.backbone), "kind": self.kind, "architecture": self.architecture}
         search = {name: getattr(self, name) for name in ("learning_rate", "batch_size", "epochs")}
         given["search"] = {name: [_plain(value)] for name, value in search.items() if value is not None}
         given["seeds"] = [seed]

@@ -93,6 +93,7 @@ def _trained(run: Run, backbone: Path) -> dict[str, Any]:
     return {
         "trials": len(trained.trials),
         "best": _describe_trial(trained.best),
+        "architecture": trained.architecture,
         **assistant,
         "frozen": _describe_head(head),
         **({"nano": {name: getattr(nano, name) for name in ("tokens", "backbone_tokens", "width")}} if nano else {}),

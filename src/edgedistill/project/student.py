@@ -209,8 +209,8 @@ class StudentSection(Section):
     """``cut`` drops, before training, the tokens of the backbone that no text to train on needs."""
     architecture: Literal["auto", "bi-encoder", "cross-encoder"] = "auto"
     """How a task with a question or a reference answer is read. ``bi-encoder``: context and response apart, whose
-    vectors are compared; the backbone must be a BERT. ``cross-encoder``: as one text. ``auto``: a bi-encoder where the
-    backbone allows it."""
+    vectors are compared; the backbone must be a BERT. ``cross-encoder``: as one text. ``auto``: as the backbone was
+    trained, a bi-encoder with minilm, bge-small and e5-multilingual, a cross-encoder with others."""
     loss: LossSection = LossSection()
     patience: Count | None = None
     """Early stopping: end a trial after this many epochs without improvement on validation rows. Default: train all
@@ -242,14 +242,16 @@ class StudentSection(Section):
     def _settings_are_read(self) -> Self:
         if self.peft is None and "lora" in self.model_fields_set:
             raise ValueError("lora requires peft: lora")
-        idle = sorted({"architecture", "assistant", "loss", "patience", "peft", "preset"} & self.model_fields_set)
+        idle = sorted({"assistant", "loss", "patience", "peft", "preset"} & self.model_fields_set)
         if self.kind == "frozen" and idle:
             raise ValueError(f"kind: frozen does not train the backbone; remove {', '.join(idle)}")
+        if self.kind != "fine-tuned" and self.architecture != "auto":
+            raise ValueError(f"kind: {self.kind} has an architecture of its own; remove architecture")
         if "preset" in self.model_fields_set and self.search.is_complete:
             raise ValueError(
                 "search gives learning_rate and epochs, so that preset decides nothing; remove one of them"
             )
-        if self.kind == "nano" and (other := sorted({"architecture", "peft", "shrink"} & self.model_fields_set)):
+        if self.kind == "nano" and (other := sorted({"peft", "shrink"} & self.model_fields_set)):
             raise ValueError(f"kind: nano has no layers; remove {', '.join(other)}")
         if self.kind == "nano" and self.vocabulary == "cut":
             raise ValueError("kind: nano cuts a vocabulary that does not fit into its bundle; remove vocabulary")

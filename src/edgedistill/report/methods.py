@@ -369,7 +369,15 @@ def _student(inputs: MethodsInputs) -> Iterator[str]:
         yield _loss(inputs)
     else:
         adapters = f" with low-rank adapters {cite('hu2021')}" if section.adapters else ""
-        yield f"{backbone} was fine-tuned{adapters} with a linear classification head {cite('wolf2020')}."
+        if log.stages.get("train", {}).get("architecture") == "bi-encoder":
+            yield (
+                f"{backbone} was fine-tuned as a bi-encoder: it encodes the response apart from its question and "
+                "reference answers, and a linear classifier reads both mean vectors, their absolute difference and "
+                "their product "
+                f"{cite('reimers2019', 'wolf2020')}."
+            )
+        else:
+            yield f"{backbone} was fine-tuned{adapters} with a linear classification head {cite('wolf2020')}."
         yield _loss(inputs)
     if cut := log.stages.get("train", {}).get("vocabulary"):
         yield (

@@ -63,8 +63,9 @@ def train_assistants(
                 total = now.total * len(section.seeds)
                 progress(TrainingProgress(before * now.total + now.done, total, now.trial, now.trials, now.epoch))
 
-        own = {"kind": "fine-tuned", "preset": section.preset, "search": section.search, "seeds": (seed,)}
-        settings = student.model_copy(update={**own, "assistant": None, "peft": None})
+        own = {"preset": section.preset, "search": section.search, "seeds": (seed,)}
+        others = {"kind": "fine-tuned", "architecture": "auto", "assistant": None, "peft": None}
+        settings = student.model_copy(update=own | others)
         name = f"seed-{seed}"
         stored = kept / name if kept else None
         trained.append(

@@ -11,17 +11,20 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
+from tokenizers import Encoding, Tokenizer, processors
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from edgedistill.backbones import BACKBONES, cached_backbone
+from edgedistill.backbones.catalogue import RECORD
 from edgedistill.errors import ProjectFileError, TrainingFailed
 from edgedistill.project.student import LoraSection
 from edgedistill.student.data import MOST_TOKENS, Padding, fit_max_tokens
+from edgedistill.student.types import Architecture
 from edgedistill_export.bi_encoder import MODEL_TYPE as BI_ENCODER
 from edgedistill_export.bi_encoder import BiEncoderForSequenceClassification
 from edgedistill_serve.scoring.encoding import Encoder, lacks_unknown_token
@@ -298,11 +301,8 @@ _UNREADABLE = (
 )
 
 
-Architecture: TypeAlias = Literal["cross-encoder", "bi-encoder"]
-
-
 def choose_architecture(wanted: Literal["auto"] | Architecture, backbone: Path, task: Task) -> Architecture:
-    """Return how a student reads context and response: as the project file says, or a bi-encoder where it can.
+    """Return how a student reads context and response: as the project file says, or as the backbone was trained.
 
     Args:
         wanted: ``student.architecture``.
@@ -312,10 +312,12 @@ def choose_architecture(wanted: Literal["auto"] | Architecture, backbone: Path, 
     Raises:
         ProjectFileError: A bi-encoder of a task without a context, or of a backbone that is not a BERT.
     """
-    kind = _config(backbone).get("model_type")
-    can = has_context(task) and kind in ("bert", BI_ENCODER)
+    config = _config(backbone)
+    kind = config.get("model_type")
+    can = has_context(task) and kind in ("bert", BI_ENCODER) and config.get("type_vocab_size", 2) > 1
     if wanted != "bi-encoder":
-        return "bi-encoder" if can and wanted == "auto" else "cross-encoder"
+        compares = wanted == "auto" and can and _encodes_texts_apart(backbone, config)
+        return "bi-encoder" if compares else "cross-encoder"
     if not has_context(task):
         raise ProjectFileError(
             "a bi-encoder compares the response with a question or reference answer, and the task has neither",
@@ -329,6 +331,17 @@ def choose_architecture(wanted: Literal["auto"] | Architecture, backbone: Path, 
             hint="Choose such a backbone, or architecture: cross-encoder.",
         )
     return "bi-encoder"
+
+
+def _encodes_texts_apart(backbone: Path, config: Mapping[str, Any]) -> bool:
+    """Whether a backbone was trained to encode a text by itself: it has no head, and is not published for pairs."""
+    try:
+        model = str(json.loads((backbone / RECORD).read_text("utf-8"))["model"])
+    except (OSError, ValueError, KeyError, TypeError):
+        model = ""
+    return config.get("model_type") == BI_ENCODER or (
+        config.get("architectures") == ["BertModel"] and not model.startswith("cross-encoder/")
+    )
 
 
 def load_model(
@@ -482,6 +495,36 @@ def max_positions(backbone: Path) -> int | None:
             positions -= int(config.get("pad_token_id") or 0) + 1
         found.append(positions)
     return min((positions for positions in found if positions > 0), default=None)
+
+
+def mark_response(file: Path) -> None:
+    """Let the tokenizer give the first text of a pair type 0 and the second type 1; RoBERTa's gives both type 0."""
+    tokenizer = Tokenizer.from_file(str(file))
+    pair = _template(tokenizer.encode("a", "a"))
+    if {(text, kind) for _, text, kind in pair if text is not None} == {(0, 0), (1, 1)}:
+        return
+    alone = _template(tokenizer.encode("a"))
+    second = next(place for place, (_, text, _) in enumerate(pair) if text == 1)
+    names = {token: str(tokenizer.id_to_token(token)) for token, text, _ in (*pair, *alone) if text is None}
+
+    def piece(token: int, text: int | None, kind: int) -> str:
+        return f"{names[token] if text is None else ('$A', '$B')[text]}:{kind}"
+
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=[piece(token, text, 0) for token, text, _ in alone],
+        pair=[piece(token, text, int(place >= second)) for place, (token, text, _) in enumerate(pair)],
+        special_tokens=[(name, token) for token, name in names.items()],
+    )
+    tokenizer.save(str(file))
+
+
+def _template(encoding: Encoding) -> list[tuple[int, int | None, int]]:
+    """Return token, number of the text (None for a special token) and type, each text once."""
+    found: list[tuple[int, int | None, int]] = []
+    for token, text, kind in zip(encoding.ids, encoding.sequence_ids, encoding.type_ids, strict=True):
+        if text is None or not found or found[-1][1] != text:
+            found.append((token, text, kind))
+    return found
 
 
 def choose_max_tokens(backbone: Path, task: Task, rows: Iterable[Mapping[str, str]]) -> int:

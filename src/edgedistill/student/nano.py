@@ -16,13 +16,13 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
 from sklearn.decomposition import PCA
-from tokenizers import Encoding, Tokenizer, processors
+from tokenizers import Tokenizer
 
 from edgedistill.data.types import MixtureRow, ValidationRows
 from edgedistill.errors import TrainingFailed
 from edgedistill.project.student import StudentSection
 from edgedistill.student.checkpoints import beside, copy_files, replacing
-from edgedistill.student.model import load_model, load_tokenizer_and_padding, quiet_transformers
+from edgedistill.student.model import load_model, load_tokenizer_and_padding, mark_response, quiet_transformers
 from edgedistill.student.training import train_student
 from edgedistill.student.types import SpeedSettings, TrainedStudent, TrainingProgress
 from edgedistill_export.authors import Author
@@ -136,7 +136,7 @@ def write_nano_start(
         whole = aside / "whole"
         whole.mkdir()
         padding = load_tokenizer_and_padding(backbone, model, whole)
-        _mark_response(whole / "tokenizer.json")
+        mark_response(whole / "tokenizer.json")
         known = model.get_input_embeddings().num_embeddings
         width = min(WIDTH, model.get_input_embeddings().embedding_dim)
         _write(whole, _config(task, known, width, padding.token), np.zeros((known, width), dtype=np.float32))
@@ -173,36 +173,6 @@ def _write(folder: Path, config: NanoConfig, table: Vectors, *, classifier: bool
     model.save_pretrained(folder)
     if not classifier:
         save_file({_TABLE: model.embeddings.weight.detach()}, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def _mark_response(file: Path) -> None:
-    """Let the tokenizer give the first text of a pair type 0 and the second type 1; RoBERTa's gives both type 0."""
-    tokenizer = Tokenizer.from_file(str(file))
-    pair = _template(tokenizer.encode("a", "a"))
-    if {(text, kind) for _, text, kind in pair if text is not None} == {(0, 0), (1, 1)}:
-        return
-    alone = _template(tokenizer.encode("a"))
-    second = next(place for place, (_, text, _) in enumerate(pair) if text == 1)
-    names = {token: str(tokenizer.id_to_token(token)) for token, text, _ in (*pair, *alone) if text is None}
-
-    def piece(token: int, text: int | None, kind: int) -> str:
-        return f"{names[token] if text is None else ('$A', '$B')[text]}:{kind}"
-
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=[piece(token, text, 0) for token, text, _ in alone],
-        pair=[piece(token, text, int(place >= second)) for place, (token, text, _) in enumerate(pair)],
-        special_tokens=[(name, token) for token, name in names.items()],
-    )
-    tokenizer.save(str(file))
-
-
-def _template(encoding: Encoding) -> list[tuple[int, int | None, int]]:
-    """Return token, number of the text (None for a special token) and type, each text once."""
-    found: list[tuple[int, int | None, int]] = []
-    for token, text, kind in zip(encoding.ids, encoding.sequence_ids, encoding.type_ids, strict=True):
-        if text is None or not found or found[-1][1] != text:
-            found.append((token, text, kind))
-    return found
 
 
 def _fitting(

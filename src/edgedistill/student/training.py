@@ -25,19 +25,19 @@ from edgedistill.student.data import (
 )
 from edgedistill.student.losses import TrainingLoss, build_loss
 from edgedistill.student.model import (
-    Architecture,
     backbone_digests,
     check_max_tokens,
     choose_architecture,
     load_model,
     load_tokenizer_and_padding,
+    mark_response,
     note_other_task,
     quiet_transformers,
 )
 from edgedistill.student.presets import complete_search
 from edgedistill.student.search import RunningTrial, Search, SearchProgress, quiet_optuna
 from edgedistill.student.trial import default_speed_settings, run_trial
-from edgedistill.student.types import Epoch, SpeedSettings, TrainedStudent, TrainingProgress, Trial
+from edgedistill.student.types import Architecture, Epoch, SpeedSettings, TrainedStudent, TrainingProgress, Trial
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.task.task import Task
 
@@ -121,7 +121,7 @@ def train_student(
     notes += (*search.notes, *dict.fromkeys(work.notes))
     notes += note_truncated_rows(train_rows, "mixture", section.token_limit)
     notes += note_truncated_rows(eval_rows, "validation", section.token_limit)
-    return TrainedStudent(folder, search.trials, best, speed, notes)
+    return TrainedStudent(folder, search.trials, best, speed, architecture, notes)
 
 
 def _check_seeds(seeds: Sequence[int]) -> None:
@@ -133,6 +133,8 @@ def _check_seeds(seeds: Sequence[int]) -> None:
 def _prepare(backbone: Path, task: Task, section: StudentSection, architecture: Architecture, aside: Path) -> Padding:
     model = load_model(backbone, task, section.adapters, architecture)
     padding = load_tokenizer_and_padding(backbone, model, aside)
+    if architecture == "bi-encoder":
+        mark_response(aside / "tokenizer.json")
     check_max_tokens(model, section.token_limit)
     return padding
 

@@ -10,7 +10,10 @@ TrainingProgress    the progress of training
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
+
+Architecture: TypeAlias = Literal["cross-encoder", "bi-encoder"]
+"""How a student reads context and response: as one text, or apart."""
 
 
 def comparable(figure: float) -> float:
@@ -112,6 +115,7 @@ class TrainedStudent:
         trials: Every trial, setting by setting and seed by seed.
         best: The trial that the checkpoint is from.
         speed: The speed settings used.
+        architecture: How the student reads context and response: ``bi-encoder`` or ``cross-encoder``.
         notes: Messages about the rows; never a response's text.
     """
 
@@ -119,6 +123,7 @@ class TrainedStudent:
     trials: tuple[Trial, ...]
     best: Trial
     speed: SpeedSettings
+    architecture: Architecture
     notes: tuple[str, ...]
 
 

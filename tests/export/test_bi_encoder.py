@@ -1,0 +1,107 @@
+"""A bi-encoder: its checkpoint, its graph, its bundle."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from transformers import BertModel
+
+from edgedistill_export import Checkpoint, export_bundle
+from edgedistill_export.bi_encoder import MODEL_TYPE, BiEncoderForSequenceClassification
+from edgedistill_export.convert.exporter import to_onnx
+from edgedistill_export.novelty import read_vectors
+from edgedistill_export.quiet import quiet
+from edgedistill_export.verify.parity import graph_logits
+from edgedistill_serve import Scorer
+from edgedistill_serve.task.task import task_inputs
+
+from .exporting import plan_of
+from .tiny import GRADING, MAX_TOKENS, rows_for, save_student
+
+ROWS = [task_inputs(row, GRADING) for row in rows_for(GRADING)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A bi-encoder with random weights, whose classifier separates the rows."""
+    folder = save_student(tmp_path_factory.mktemp("student"), GRADING)
+    torch.manual_seed(1)
+    with quiet():
+        model = BiEncoderForSequenceClassification.from_pretrained(folder, ignore_mismatched_sizes=True)
+    with torch.no_grad():
+        model.classifier.weight.normal_(0, 0.01)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def student(folder):
+    return Checkpoint.load(folder, GRADING, MAX_TOKENS)
+
+
+def test_a_checkpoint_is_loaded_as_a_bi_encoder(folder, student):
+    assert json.loads((folder / "config.json").read_text())["model_type"] == MODEL_TYPE
+    assert isinstance(student.model, BiEncoderForSequenceClassification)
+    assert student.marks_response
+
+
+def test_each_text_is_encoded_as_if_it_were_alone(student):
+    encoded = student.encoder.encode([ROWS[4]])[0]
+    ids, kinds = torch.tensor([encoded.ids]), torch.tensor([encoded.type_ids])
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": kinds}
+    with torch.inference_mode():
+        together = student.model(**given, output_hidden_states=True).hidden_states[-1][0]
+        for kind in (0, 1):
+            alone = ids[kinds == kind][None]
+            encoder: BertModel = student.model.bert
+            states = encoder(input_ids=alone, attention_mask=torch.ones_like(alone)).last_hidden_state[0]
+            assert together[kinds[0] == kind].numpy() == pytest.approx(states.numpy(), abs=1e-5)
+
+
+def test_another_context_changes_the_logits_but_no_state_of_the_response(student):
+    rows = [ROWS[4], ROWS[4] | {"reference_answer": "no", "question": "yes yes"}]
+    states = []
+    for row in student.encoder.encode(rows):
+        ids, kinds = torch.tensor([row.ids]), torch.tensor([row.type_ids])
+        with torch.inference_mode():
+            found = student.model(ids, torch.ones_like(ids), kinds, output_hidden_states=True)
+        states.append(found.hidden_states[-1][0, kinds[0] == 1].numpy())
+    assert states[0] == pytest.approx(states[1], abs=1e-5)
+    first, second = student.logits(rows)
+    assert np.abs(first - second).max() > 1e-3
+
+
+def test_the_graph_gives_the_logits_and_vectors_of_pytorch_whatever_the_padding(student, tmp_path):
+    to_onnx(student, tmp_path / "model.onnx")
+    onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"), full_check=True)
+    logits, vectors = student.outputs(ROWS)
+    assert graph_logits(tmp_path / "model.onnx", student.encoder, ROWS) == pytest.approx(logits, abs=1e-4)
+    found = read_vectors(tmp_path / "model.onnx", student.encoder.encode(ROWS))
+    assert found == pytest.approx(vectors, abs=1e-4)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_on_either_side_changes_no_logit(student, side):
+    encoded = student.encoder.encode([ROWS[4]])[0]
+    ids, kinds = torch.tensor([encoded.ids]), torch.tensor([encoded.type_ids])
+    more = (5, 0) if side == "left" else (0, 5)
+    padded = [torch.nn.functional.pad(tensor, more) for tensor in (ids, torch.ones_like(ids), kinds)]
+    with torch.inference_mode():
+        alone, beside = student.model(ids, torch.ones_like(ids), kinds), student.model(*padded)
+    assert beside.logits.numpy() == pytest.approx(alone.logits.numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "inputs", [{"response": ""}, {"question": "", "reference_answer": ""}, {"response": "a " * 500}]
+)
+def test_a_row_without_one_of_the_texts_has_finite_logits(student, inputs):
+    assert np.isfinite(student.logits([ROWS[4] | inputs])).all()
+
+
+def test_a_bundle_gives_the_labels_of_the_checkpoint(folder, student, tmp_path):
+    result = export_bundle(folder, tmp_path / "bundle", plan_of(GRADING), ROWS)
+    labels = [GRADING.names[place] for place in student.logits(ROWS).argmax(axis=1)]
+    scores = Scorer(result.bundle).score(ROWS)
+    assert [score.label for score in scores] == labels
