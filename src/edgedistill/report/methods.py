@@ -12,6 +12,7 @@ from edgedistill.data import RowCounts
 from edgedistill.data.reading import near_duplicate
 from edgedistill.evaluation.types import QuestionTable
 from edgedistill.project.schema import Project
+from edgedistill.project.student import StudentSection
 from edgedistill.project.teacher import AnyTeacher, ExistingLabelsSection, TeacherSection
 from edgedistill.report.claims import (
     estimate_sentences,
@@ -368,16 +369,7 @@ def _student(inputs: MethodsInputs) -> Iterator[str]:
         )
         yield _loss(inputs)
     else:
-        adapters = f" with low-rank adapters {cite('hu2021')}" if section.adapters else ""
-        if log.stages.get("train", {}).get("architecture") == "bi-encoder":
-            yield (
-                f"{backbone} was fine-tuned as a bi-encoder: it encodes the response apart from its question and "
-                "reference answers, and a linear classifier reads both mean vectors, their absolute difference and "
-                "their product "
-                f"{cite('reimers2019', 'wolf2020')}."
-            )
-        else:
-            yield f"{backbone} was fine-tuned{adapters} with a linear classification head {cite('wolf2020')}."
+        yield _fine_tuned(backbone, section, log.stages.get("train", {}).get("architecture"))
         yield _loss(inputs)
     if cut := log.stages.get("train", {}).get("vocabulary"):
         yield (
@@ -457,6 +449,17 @@ def _assistant(found: Mapping[str, Any] | None) -> Iterator[str]:
         f"gave the {mean}probabilities {cite('turc2019')} of {pluralize(found['texts'], 'text')}, coded or not; no "
         "validation or test row was among them."
     )
+
+
+def _fine_tuned(backbone: str, section: StudentSection, architecture: str | None) -> str:
+    if architecture == "bi-encoder":
+        return (
+            f"{backbone} was fine-tuned as a bi-encoder: it encodes the response apart from its question and "
+            "reference answers, and a linear classifier reads both mean vectors, their absolute difference and "
+            f"their product {cite('reimers2019', 'wolf2020')}."
+        )
+    adapters = f" with low-rank adapters {cite('hu2021')}" if section.adapters else ""
+    return f"{backbone} was fine-tuned{adapters} with a linear classification head {cite('wolf2020')}."
 
 
 def _loss(inputs: MethodsInputs) -> str:
