@@ -93,8 +93,8 @@ def evidence_by_week(count: Values, rows: Values, low: float, high: float) -> tu
     begun = np.tri(weeks, dtype=np.bool_)
     number = np.arange(1, weeks + 1)
     weighed = np.full((weeks, weeks), -np.inf)
-    found = log_evidence(np.where(begun, counts, 0.0), np.where(begun, sizes, 0.0), low, high)
-    weighed[begun] = (found - np.log(number * (number + 1.0)))[begun]
+    weighed[begun] = log_evidence(counts[begun], sizes[begun], low, high)
+    weighed -= np.log(number * (number + 1.0))
     # Changes that have not begun yet have the evidence 1 and the remaining weight 1 / (weeks + 1).
     later = -np.log(number + 1.0)
     return np.asarray(np.logaddexp(logsumexp(weighed, axis=1), later)), np.asarray(weighed.argmax(axis=1))

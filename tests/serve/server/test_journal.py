@@ -52,3 +52,15 @@ def test_a_share_without_a_journal_and_a_folder_that_is_a_file_are_refused(bundl
     ended = subprocess.run([*command, "--journal", str(tmp_path / "file")], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2
     assert "the journal cannot be written" in ended.stderr
+
+
+def test_workers_write_files_of_their_own_and_count_each_response_once(start, bundle, tmp_path):
+    with start(str(bundle.folder), "--workers", "2", "--journal", str(tmp_path), "--audit-share", "1") as server:
+        for number in range(24):
+            with server.new_client() as client:
+                content = {"response": "great job", "id": f"r{number % 12}"}
+                assert client.post("/v1/score", json=content).status_code == 200
+    content = read_journal([tmp_path], "praise", bundle.manifest.version)
+    assert (content.rows, content.with_id, len(content.audited)) == (24, 24, 12)
+    assert (content.torn, content.damaged) == (0, [])
+    assert 1 <= content.files <= 2
