@@ -12,7 +12,9 @@ as in the official splits. Test rows choose nothing; BABE's are those of test.cs
 test rows are 600 train rows that GPT-4 coded.
 
     few-rows        100 and 250 human rows: the presets, and 4 epochs at 5e-5, which was the default
-    label-source    labels of a recorded teacher: Beetle (all there are), BABE (1,000 and all)
+    label-source    labels of a recorded teacher: Beetle (all there are), BABE (1,000 and all): the defaults; without
+                    the bi-encoder and the prior correction (``plain``); and taught by an assistant, bge-small on Beetle
+                    and mpnet on BABE, on all texts, which include synthetic ones on Beetle
     all-rows        Beetle and networks, all human rows
 
 The summary has, for each run, macro-F1 and κ (weighted quadratically where the task is ordinal), as means over the
@@ -37,10 +39,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from edgedistill.agreement.confusion import kappas, macro_f1s
+from edgedistill.data.twins import same_row
 from edgedistill.data.types import CodedResponse, MixtureRow, Response, ValidationRows
-from edgedistill.project.student import SearchSection, StudentSection
+from edgedistill.project.student import AssistantSection, SearchSection, StudentSection
 from edgedistill.student import backbone_folder, train_student
+from edgedistill.student.assistant import Assistants, taught_rows, taught_section, train_assistants
 from edgedistill.student.model import choose_max_tokens
+from edgedistill.student.prior_correction import correct_prior
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.task.task import Label, Task
 
@@ -64,6 +69,12 @@ TASKS = {
 }
 TESTS = {"beetle": ("test_ua", "test_uq"), "networks": ("test_ua", "test_uq")}
 OLD = {"search": SearchSection(learning_rate=(5e-5,), epochs=(4,))}
+PLAIN = {"architecture": "cross-encoder", "prior_correction": False}
+ASSISTANTS = {
+    "beetle": AssistantSection(backbone="bge-small", learning_rate=5e-5, epochs=8),
+    "babe": AssistantSection(backbone="mpnet", learning_rate=4e-5, epochs=4),
+}
+"""Their learning rates and epochs were chosen on rows of train.csv that are neither validation nor test rows here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +86,7 @@ class Run:
         data: A set.
         source: ``human``, or ``teacher`` for a recorded teacher's labels.
         rows: Training rows; 0: all.
-        setting: ``old``, or a preset.
+        setting: ``old``, ``plain``, ``assistant``, or a preset.
         seed: Chooses the rows and trains.
         backbone: As in a project file.
     """
@@ -96,7 +107,8 @@ class Run:
     @property
     def section(self) -> dict[str, Any]:
         """The settings of training."""
-        return OLD if self.setting == "old" else {"preset": self.setting}
+        named = {"old": OLD, "plain": PLAIN, "assistant": {}}
+        return named.get(self.setting, {"preset": self.setting})
 
 
 def runs(group: str, seeds: Sequence[int]) -> Iterator[Run]:
@@ -109,8 +121,9 @@ def runs(group: str, seeds: Sequence[int]) -> Iterator[Run]:
         elif group == "all-rows":
             yield from (Run(group, data, "human", 0, "standard", seed) for data in ("beetle", "networks"))
         else:
-            yield Run(group, "beetle", "teacher", 0, "standard", seed)
-            yield from (Run(group, "babe", "teacher", rows, "standard", seed) for rows in (1000, 0))
+            for data, rows in (("beetle", 0), ("babe", 1000), ("babe", 0)):
+                names = ("plain", "standard", "assistant") if data == "beetle" else ("standard", "assistant")
+                yield from (Run(group, data, "teacher", rows, name, seed) for name in names)
 
 
 VALIDATION = {"few-rows": 100, "label-source": 150, "all-rows": 400}
@@ -136,8 +149,11 @@ def votes(data: Path, name: str, file: str = "") -> dict[str, dict[str, float]]:
     return found
 
 
-def parts(run: Run, data: Path) -> tuple[list[MixtureRow], ValidationRows, dict[str, list[Row]]]:
-    """The training rows, the validation rows and the test rows by file."""
+Inputs = dict[str, str]
+
+
+def parts(run: Run, data: Path) -> tuple[list[MixtureRow], ValidationRows, dict[str, list[Row]], list[Inputs]]:
+    """The training rows, the validation rows, the test rows by file, and the other texts that may be trained on."""
     rows = read(data / run.data / "train.csv")
     random.Random(0).shuffle(rows)  # noqa: S311  a draw of rows, not a secret
     tests = {name: read(data / run.data / f"{name}.csv") for name in TESTS.get(run.data, ("test",))}
@@ -150,7 +166,8 @@ def parts(run: Run, data: Path) -> tuple[list[MixtureRow], ValidationRows, dict[
             rows = [row for row in rows if row["id"] not in tested]
         rows.sort(key=lambda row: row["id"] in shares)  # stable: rows without votes validate, as far as there are any
     held = rows[: VALIDATION[run.group]]
-    others = [row for row in rows[VALIDATION[run.group] :] if not shares or row["id"] in shares]
+    unheld = rows[VALIDATION[run.group] :]
+    others = [row for row in unheld if not shares or row["id"] in shares]
     random.Random(1 + run.seed).shuffle(others)  # noqa: S311
     task = TASKS[run.data]
     training = [
@@ -168,31 +185,56 @@ def parts(run: Run, data: Path) -> tuple[list[MixtureRow], ValidationRows, dict[
         CodedResponse(Response(row["id"], {name: row[name] for name in task.inputs}, "train.csv", 0), row["label"])
         for row in held
     ]
-    return training, ValidationRows(tuple(validation)), tests
+    synthetic = data / run.data / "synthetic.csv"
+    texts = [
+        {name: row[name] for name in task.inputs} for row in unheld + (read(synthetic) if synthetic.is_file() else [])
+    ]
+    locked = {same_row(row) for row in [*tests_inputs(tests, task), *(dict(row.response.inputs) for row in validation)]}
+    return training, ValidationRows(tuple(validation)), tests, [text for text in texts if same_row(text) not in locked]
+
+
+def tests_inputs(tests: Mapping[str, Sequence[Row]], task: Task) -> list[Inputs]:
+    """The task's inputs of all test rows."""
+    return [{name: row[name] for name in task.inputs} for rows in tests.values() for row in rows]
+
+
+def labels_of(student: Checkpoint | Assistants, rows: Sequence[Inputs]) -> list[str]:
+    """The label with the highest logit of each row."""
+    return [student.task.names[place] for place in student.logits(rows).argmax(axis=1)]
 
 
 def make(run: Run, data: Path, out: Path) -> None:
     """Train a student and write the labels of the test rows."""
-    training, validation, tests = parts(run, data)
+    training, validation, tests, texts = parts(run, data)
     task, backbone = TASKS[run.data], backbone_folder(run.backbone, Path())
     max_tokens = choose_max_tokens(backbone, task, (row.inputs for row in training))
     section = StudentSection(max_tokens=max_tokens, seeds=(run.seed,), **run.section)
     start = time.perf_counter(), time.process_time()
     with TemporaryDirectory() as folder:
-        trained = train_student(training, validation, task, section, backbone, Path(folder) / "student")
+        student_rows, student_section, assistant = list(training), section, None
+        if run.setting == "assistant":
+            given = ASSISTANTS[run.data]
+            large = backbone_folder(given.backbone, Path())
+            train_assistants(training, validation, task, given, section, large, Path(folder) / "assistant")
+            assistant = Assistants.load(Path(folder) / "assistant", task, max_tokens)
+            student_rows, student_section = taught_rows(assistant, training, texts), taught_section(section)
+        trained = train_student(student_rows, validation, task, student_section, backbone, Path(folder) / "student")
+        corrected = correct_prior(Path(folder) / "student", training, validation, task, section)
         seconds, cpu_seconds = time.perf_counter() - start[0], time.process_time() - start[1]
         student = Checkpoint.load(Path(folder) / "student", task, max_tokens)
-    found = {}
-    for name, rows in tests.items():
-        logits = student.logits([{one: row[one] for one in task.inputs} for row in rows])
-        found[name] = {
-            "codes": [row["label"] for row in rows],
-            "labels": [task.names[place] for place in logits.argmax(axis=1)],
-        }
+        found = {}
+        for name, rows in tests.items():
+            inputs = [{one: row[one] for one in task.inputs} for row in rows]
+            found[name] = {"codes": [row["label"] for row in rows], "labels": labels_of(student, inputs)}
+            if assistant:
+                found[name]["assistant"] = labels_of(assistant, inputs)
     best = trained.best
     result = {
         "run": asdict(run),
         "rows": len(training),
+        "taught_on": len(student_rows),
+        "architecture": trained.architecture,
+        "shift": dict(corrected.shift) if corrected else {},
         "learning_rate": best.learning_rate,
         "epochs": best.epochs,
         "best_epoch": best.best_epoch,
@@ -268,6 +310,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--runs", nargs="+", choices=VALIDATION, default=[])
+    parser.add_argument("--sets", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--summary", type=Path)
     given = parser.parse_args()
@@ -275,7 +318,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for group in given.runs:
         for run in runs(group, given.seeds):
-            if not (given.out / f"{run.condition}-{run.seed}.json").is_file():
+            if run.data in given.sets and not (given.out / f"{run.condition}-{run.seed}.json").is_file():
                 CONSOLE.print(run.condition, run.seed)
                 make(run, given.data, given.out)
     figures = summary(given.out)
