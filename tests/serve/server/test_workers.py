@@ -75,11 +75,11 @@ def clients_of_both(server: Server, **settings) -> list[httpx.Client]:
 
 
 def ask(server: Server, stop: Event, who: int, answers: list) -> int:
-    """Ask without a pause; note when each request was sent and answered; return the number of lost connections."""
+    """Ask again and again; note when each request was sent and answered; return the number of lost connections."""
     lost = 0
     with server.new_client() as client:
         for turn in count():
-            if stop.is_set():
+            if stop.wait(0.005):
                 return lost
             sent = time.monotonic()
             try:
