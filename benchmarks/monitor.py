@@ -248,6 +248,13 @@ def main() -> None:
     parser.add_argument("--terms", type=int, default=500)
     parser.add_argument("--change-terms", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        default=SIZES,
+        type=lambda text: tuple(map(int, text.split(","))),
+        metavar="REFERENCE,WEEKLY",
+    )
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     scored = np.load(score_beetle(given.data, given.out, given.seed))
@@ -273,7 +280,7 @@ def main() -> None:
         "half as many correct answers": fewer_correct,
     }
     same, changed = [], []
-    for sizes in SIZES:
+    for sizes in given.sizes:
         same.append(once(partial(false_alarms, rows, known, given.terms, given.seed, sizes), "same items", *sizes))
         for name, week_of in changes.items():
             measure = partial(delays, name, rows, known, week_of, given.change_terms, given.seed, sizes)

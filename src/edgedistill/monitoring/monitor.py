@@ -3,8 +3,9 @@
 import datetime as dt
 import random
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,6 @@ FALSE_ALARMS = 0.05
 TOLERANCE = 0.05
 _Z = 1.959963984540054
 _DAY = 86_400
-_SILENT_DAYS = 14
 
 Weekly = dict[str, dict[str, ResponseCounts]]
 """Responses by item, with the empty item for all of them, and by the Monday of their week."""
@@ -84,8 +84,9 @@ def monitor(
             hint="Export it again with the same student; its version changes, so serve the new one.",
         )
     table = None if codes is None else read_coded(codes, task, id_column=id_column, code_column=code_column)
-    content = read_journal(journals, manifest.name, manifest.version)
-    weekly, notes = _by_week(content, _day(since), time.time() if now is None else now)
+    period = _periods(_day(since), time.time() if now is None else now)
+    content = read_journal(journals, manifest.name, manifest.version, period=period)
+    weekly, notes = _by_week(content, _day(since))
     if not weekly:
         raise _nothing_there(content, manifest.name, manifest.version, notes)
     weeks = sorted(weekly[""])
@@ -127,29 +128,39 @@ def _day(text: str | None) -> str:
         raise ArgumentError(f"{text!r} is not a day", hint="Write it as 2026-10-05.") from None
 
 
-def _by_week(content: JournalContent, since: str, now: float) -> tuple[Weekly, list[str]]:
-    """Add up the hours of each week; hours of the future are left out."""
+_EARLY, _FUTURE = "early", "future"
+
+
+def _periods(since: str, now: float) -> Callable[[str], str]:
+    """Return what returns the Monday of an hour's week; hours that do not count are `_EARLY` or `_FUTURE`."""
     latest = dt.datetime.fromtimestamp(now + _DAY, dt.UTC).strftime("%Y-%m-%dT%H")
-    weekly: defaultdict[str, dict[str, ResponseCounts]] = defaultdict(dict)
-    mondays: dict[str, str] = {}
-    early = future = 0
-    for (hour, item), counts in sorted(content.cells.items()):
+
+    @cache
+    def monday(day: str) -> str:
+        date = dt.date.fromisoformat(day)
+        return (date - dt.timedelta(days=date.weekday())).isoformat()
+
+    def period(hour: str) -> str:
         day = hour[:10]
-        if day < since:
-            early += counts.rows
+        return _EARLY if day < since else _FUTURE if hour > latest else monday(day)
+
+    return period
+
+
+def _by_week(content: JournalContent, since: str) -> tuple[Weekly, list[str]]:
+    """Return the counts of each item and week."""
+    weekly: defaultdict[str, dict[str, ResponseCounts]] = defaultdict(dict)
+    left_out = Counter[str]()
+    for (week, item), counts in sorted(content.cells.items()):
+        if week in (_EARLY, _FUTURE):
+            left_out[week] += counts.rows
             continue
-        if hour > latest:
-            future += counts.rows
-            continue
-        if day not in mondays:
-            date = dt.date.fromisoformat(day)
-            mondays[day] = (date - dt.timedelta(days=date.weekday())).isoformat()
         for name in ("", item) if item else ("",):
-            weekly[name].setdefault(mondays[day], ResponseCounts()).add(counts)
+            weekly[name].setdefault(week, ResponseCounts()).add(counts)
     notes = []
-    if early:
+    if early := left_out[_EARLY]:
         notes.append(f"{early} responses before {since} do not count")
-    if future:
+    if future := left_out[_FUTURE]:
         notes.append(f"{future} responses have an hour in the future and do not count: a clock was wrong")
     return dict(weekly), notes
 

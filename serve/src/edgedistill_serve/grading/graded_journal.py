@@ -26,6 +26,7 @@ from edgedistill_serve.journal.records import (
     item_of,
 )
 from edgedistill_serve.journal.writer import check_folder, written_by
+from edgedistill_serve.task.task import task_inputs
 
 Lines = list[ScoredCell | AuditedResponse]
 
@@ -82,6 +83,8 @@ class GradedJournal:
             if errors[place] is None:
                 row = {name: column[place] for name, column in columns.items()}
                 named = {"id": _given(row, self.id_column), "item": _given(row, self.item_column)}
+                if task.redact:  # as the server hashes a question
+                    row = task_inputs({**row, "response": ""}, task)
                 entry = Entry.of(task, row, named)
                 tally.count(hour, by, item_of(task, entry.context, entry.item), clean_id(entry.id), score)
 

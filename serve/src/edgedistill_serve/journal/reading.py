@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class JournalContent:
     """What journals say of one model version.
 
     Attributes:
-        cells: Counts by hour and item.
+        cells: Counts by period and item.
         audited: The drawn responses by id, each as it was scored last.
         with_id: Number of responses with an id.
         precisions: Number of responses by graph in use.
@@ -80,13 +80,16 @@ def journal_files(paths: Sequence[Path | str]) -> list[Path]:
     return list(files)
 
 
-def read_journal(paths: Sequence[Path | str], model: str, version: str) -> JournalContent:
+def read_journal(
+    paths: Sequence[Path | str], model: str, version: str, *, period: Callable[[str], str] = lambda hour: hour
+) -> JournalContent:
     """Read what journals say of a model version.
 
     Args:
         paths: Files and folders; a file that is named twice is read once.
         model: Name of the model.
         version: Its version.
+        period: Returns the period of an hour; the counts of its hours are added, so that they need little memory.
 
     Raises:
         DataError: A path does not exist or cannot be read, or a file is no journal, or one of a newer version.
@@ -95,14 +98,20 @@ def read_journal(paths: Sequence[Path | str], model: str, version: str) -> Journ
     for path in journal_files(paths):
         try:
             with path.open("rb") as file:
-                _read_file(path, file, found, (model, version))
+                _read_file(path, file, found, (model, version), period)
         except OSError as error:
             raise DataError(f"the journal cannot be read ({error.strerror})", where=str(path)) from None
         found.files += 1
     return found
 
 
-def _read_file(path: Path, file: Iterable[bytes], found: JournalContent, model: tuple[str, str]) -> None:
+def _read_file(
+    path: Path,
+    file: Iterable[bytes],
+    found: JournalContent,
+    model: tuple[str, str],
+    period: Callable[[str], str],
+) -> None:
     latest = ""
     for number, (content, is_whole) in enumerate(_lines(file), start=1):
         found.lines += 1
@@ -118,7 +127,7 @@ def _read_file(path: Path, file: Iterable[bytes], found: JournalContent, model: 
             if line.hour < latest:
                 found.backwards += 1
             latest = line.hour
-            _count(line, found, model)
+            _count(line, found, model, period)
 
 
 def _lines(file: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
@@ -174,7 +183,9 @@ def _no_journal(path: Path) -> DataError:
     )
 
 
-def _count(line: ScoredCell | AuditedResponse, found: JournalContent, model: tuple[str, str]) -> None:
+def _count(
+    line: ScoredCell | AuditedResponse, found: JournalContent, model: tuple[str, str], period: Callable[[str], str]
+) -> None:
     if (line.model, line.version) != model:
         if isinstance(line, ScoredCell):
             other = f"{line.model}@{line.version}"
@@ -185,6 +196,6 @@ def _count(line: ScoredCell | AuditedResponse, found: JournalContent, model: tup
         if earlier is None or earlier.hour <= line.hour:
             found.audited[line.id] = line
         return
-    found.cells.setdefault((line.hour, line.item), ResponseCounts()).add(line.counts)
+    found.cells.setdefault((period(line.hour), line.item), ResponseCounts()).add(line.counts)
     found.with_id += line.with_id
     found.precisions[line.precision] = found.precisions.get(line.precision, 0) + line.counts.rows
