@@ -187,6 +187,11 @@ def peer(name: str, bundle: Path, source: Path, rows: int) -> dict[str, Any]:
     return {"rows": scored, "rows_per_second": round(scored / seconds, 1), "peak_mb": memory}
 
 
+def whole_parts(target: Path) -> int:
+    """Return the number of whole parts of a grading."""
+    return len(list(target.parent.glob(f"{target.name}.parts/part-*.json")))
+
+
 def kill_and_resume(
     bundle: Path, source: Path, whole: Path, *, kills: int, seconds: float, part_rows: int
 ) -> dict[str, Any]:
@@ -194,17 +199,20 @@ def kill_and_resume(
     target = whole.with_name("killed" + whole.suffix)
     draw, moments = random.Random(1), []  # noqa: S311
     command = (*GRADE, str(bundle), str(source), str(target), "--threads", str(THREADS), "--part-rows", str(part_rows))
+    before = 0
     for _ in range(kills):
-        moment = draw.uniform(0.1, 0.9) * seconds / kills + 2
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and whole_parts(target) <= before:  # it starts, and makes one part more
+            time.sleep(0.01)
+        moment = draw.uniform(0, 0.8) * seconds / kills
         try:
             process.wait(moment)
             break
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            parts = len(list(target.parent.glob(f"{target.name}.parts/part-*.json")))
-            moments.append({"after_seconds": round(moment, 1), "whole_parts": parts})
+            before = whole_parts(target)
+            moments.append({"seconds_after_a_new_part": round(moment, 1), "whole_parts": before})
     if not target.exists():
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (whole, target)]

@@ -52,7 +52,7 @@ from edgedistill_serve.scoring.scorer import Scorer, available_cores
 
 __all__ = ["Workers", "grade_on_ray"]
 
-_MOST_TASKS = 4096
+_MOST_TASKS = 2**14
 """Tasks that are sent to the actors. With more parts than that, a task has several."""
 _OBJECT_STORE_BYTES = 2**28
 """Of a cluster that is started here: for the bundle, and for accounts."""
