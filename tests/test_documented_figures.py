@@ -55,6 +55,26 @@ def test_no_simulated_promise_is_broken_more_often_than_the_docs_say():
     assert percent(max(simulated), 1) == "5.3 %"
 
 
+def test_what_the_correction_of_label_shares_changes_is_as_measured():
+    found = results("prior_correction")
+    sources = {
+        "a recorded LLM": "votes",
+        "Llama 13B": "votes_llama_13b",
+        "Mixtral 8x7B": "votes_mixtral_8x7b",
+        "GPT-4": "votes_gpt_4",
+        "human": "human",
+    }
+    rows = table("students.md", "training labels")
+    assert len(rows) == len(found)
+    for name, without, *cells in rows:
+        data, source = name.split(", ")
+        entry = found[f"{data.lower()}, {sources[source]}"]
+        assert float(without) == round(entry["200 validation rows"]["without"]["macro_f1"], 3)
+        for size, cell in zip((100, 200, 400), cells, strict=True):
+            shown = [float(each) for each in re.findall(r"[-+]?\.\d+", cell.replace("\N{MINUS SIGN}", "-"))]
+            assert shown == [round(each, 3) for each in entry[f"{size} validation rows"]["always"]["macro_f1"]]
+
+
 KINDS = {
     "answers to other questions (test_uq)": "other questions",
     "news sentences (BABE)": "texts of babe",

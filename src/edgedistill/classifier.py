@@ -217,6 +217,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             self.files_ = {path.name: _content(path) for path in sorted(folder.iterdir())}
         self.thresholds_ = choose_label_decoder(student, validation_set).thresholds
         self.max_tokens_ = section.token_limit
+        if self.prior_correction_ and self.prior_correction_.shift:
+            self._compared *= 2  # as in a project: see `edgedistill.pipeline.evaluate`
         if self.prior_correction_ and self.prior_correction_.note:
             training_notes += (f"The label shares were not corrected: {self.prior_correction_.note}.",)
         self.task_, self.n_features_in_, self.notes_ = task, len(task.inputs), (*notes, *training_notes)

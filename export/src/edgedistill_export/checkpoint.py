@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import safe_open
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification
 
@@ -28,6 +29,8 @@ from edgedistill_serve.task.contexts import has_context
 from edgedistill_serve.task.task import Kind, Task, task_inputs
 
 T = TypeVar("T")
+SCORE_BIAS = "score.bias"
+"""The tensor with the bias of a decoder's classifier."""
 _RETRAIN = "Train the student again, or use the folder that the training wrote."
 _PROBLEMS: dict[Kind, str] = {
     "nominal": "single_label_classification",
@@ -234,11 +237,21 @@ def _model(folder: Path) -> Any:
             where=str(folder / "model.safetensors"),
             hint=_RETRAIN,
         )
+    _add_bias(model, folder / "model.safetensors")
     model = model.float().eval()
     # A tensor of a memory-mapped file begins at any address, and the last bits of results depend on its alignment.
     for weights in model.parameters():
         weights.data = weights.data.clone()
     return model
+
+
+def _add_bias(model: Any, file: Path) -> None:
+    """Give a decoder's classifier, which has no bias in transformers, the one that a prior correction wrote."""
+    score = getattr(model, "score", None)
+    if isinstance(score, torch.nn.Linear) and score.bias is None:
+        with safe_open(file, framework="pt") as opened:
+            if SCORE_BIAS in opened.keys():  # noqa: SIM118  # it has no iterator
+                score.bias = torch.nn.Parameter(opened.get_tensor(SCORE_BIAS))
 
 
 def _encoder(folder: Path, max_tokens: int) -> Encoder:

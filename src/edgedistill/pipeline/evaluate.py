@@ -151,10 +151,13 @@ def known_questions(run: Run) -> KnownQuestions:
 def _compared_students(run: Run) -> int:
     """Return the number of students that the validation rows compared: every epoch of every trial, or every head.
 
-    The validation rows also choose an epoch of each assistant, and with each choice the student would be another.
+    The validation rows also choose an epoch of each assistant, and with each choice the student would be another. A
+    corrected student counts as two, because they fit its constants, and so does a corrected one that it learnt from
+    (docs/decisions/0073-label-shares-of-human-codes.md).
     """
     entry = run.folder.read_json("run.json")["stages"]["train"]
     trials, choices = entry["trials"], math.prod(map(int, entry.get("assistant", {}).get("compared", ())))
+    choices *= (1, 2, 4)[min(2, sum(bool(each["shift"]) for each in entry.get("prior_correction", ())))]
     with (run.folder / "trials.csv").open(encoding="utf-8", newline="") as file:
         epochs = sum(bool(line["epoch"]) for line in csv.DictReader(file))
     return max(int(trials), epochs, 1) * choices

@@ -28,7 +28,8 @@ from edgedistill.data.types import MixtureRow, ValidationRows
 from edgedistill.errors import TrainingFailed
 from edgedistill.project.student import StudentSection
 from edgedistill.student.checkpoints import beside, copy_files, replacing
-from edgedistill_export.checkpoint import Checkpoint
+from edgedistill.student.model import is_decoder
+from edgedistill_export.checkpoint import SCORE_BIAS, Checkpoint
 from edgedistill_serve.task.task import Task
 
 LEAST_ROWS = 100
@@ -248,6 +249,8 @@ def _write_shifted(student: Checkpoint, shift: npt.NDArray[np.float64], found: P
         metadata = opened.metadata() or {}
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # it has no iterator
     bias = _last_bias(student.model, len(shift))
+    if bias == SCORE_BIAS:
+        tensors.setdefault(bias, torch.zeros(len(shift)))
     if bias not in tensors:
         return False
     tensors[bias] = (tensors[bias].double() + torch.from_numpy(shift)).to(tensors[bias].dtype)
@@ -259,7 +262,12 @@ def _write_shifted(student: Checkpoint, shift: npt.NDArray[np.float64], found: P
 
 
 def _last_bias(model: Any, labels: int) -> str:
-    """Return the name of the bias of the last linear layer with one output per label; empty without one."""
+    """Return the name of the bias of the last linear layer with one output per label; empty without one.
+
+    A decoder's classifier has none in transformers; `Checkpoint.load` adds one to it where the weights have it.
+    """
+    if is_decoder(model):
+        return SCORE_BIAS
     layers = [
         name
         for name, part in model.named_modules()

@@ -447,3 +447,36 @@ def test_validation_rows_that_repeat_training_rows_are_counted(students):
     notes = students(epochs=1).fit(training, ["a", "b"] * 4, validation=(validation, ["a", "b", "a"])).notes_
     assert "1 of 3 validation rows are the same to the student as a training row." in notes
     assert "1 of 3 validation rows are nearly the same as a training row." in notes
+
+
+def skewed(rows, seed):
+    """Rows of which the labels take most of `other` for `process`, as shares, beside the human codes."""
+    frame = make_frame(rows, seed)
+    labels = ["process" if label == "other" and row % 9 != 2 else label for row, label in enumerate(frame.label)]
+    return frame, pd.DataFrame({f"share_{name}": [float(name == each) for each in labels] for name in TASK.names})
+
+
+def test_a_teachers_shares_and_human_validation_rows_correct_the_label_shares(students):
+    rows, shares = skewed(60, 1)
+    labels = shares.idxmax(axis=1).str.removeprefix("share_").to_numpy()
+    validation = make_frame(120, 5)
+    fitted = students(epochs=2).fit(rows.response, labels, shares=shares, validation=validation)
+    found = fitted.prior_correction_
+    assert (found.rows, found.note) == (120, "")
+    means = fitted.predict_proba(validation).mean(axis=0)
+    assert means == pytest.approx([found.after[str(name)] for name in fitted.classes_], abs=1e-4)
+    assert found.after["other"] > found.before["other"]
+    assert pickle.loads(pickle.dumps(fitted)).prior_correction_ == found
+
+
+def test_labels_of_people_are_not_corrected_unless_it_is_wanted(students):
+    rows, validation = make_frame(30, 1), make_frame(30, 5)
+    assert students(epochs=1).fit(rows, "label", validation=validation).prior_correction_ is None
+    wanted = students(epochs=1, prior_correction=True).fit(rows, "label", validation=validation)
+    assert "The label shares were not corrected: there are 30 validation rows, and it needs 100." in wanted.notes_
+
+
+def test_a_multilabel_task_has_no_prior_correction(students):
+    task, texts, codes = make_label_sets()
+    with pytest.raises(ArgumentError, match="prior_correction does not support multilabel tasks"):
+        students(task=task, prior_correction=True).fit(texts, codes)

@@ -41,7 +41,7 @@ def write(folder, more="", kind="nominal", validation=110):
     coded = [(f"h{row}", text, label) for row, (label, text) in enumerate(toy(len(parts), 3))]
     others = [(f"u{row}", text, label) for row, (label, text) in enumerate(toy(90, 4))]
     teacher = [
-        (ident, "process" if label == "other" and row % 6 else label)
+        (ident, "process" if label == "other" and row % 9 != 2 else label)
         for row, (ident, _, label) in enumerate([*coded, *others])
     ]
     human = [(*row, part) for row, part in zip(coded, parts, strict=True)]

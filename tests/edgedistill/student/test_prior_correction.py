@@ -28,7 +28,7 @@ from edgedistill_serve.scoring.session import Session
 from edgedistill_serve.task.task import Label, Task, task_inputs
 
 from .conftest import WORDS, make_mixture, make_section, make_validation
-from .families import ENCODERS, save_backbone
+from .families import DECODERS, ENCODERS, save_backbone
 
 TASK = Task("nominal", tuple(map(Label, "abc")), ("response",))
 
@@ -159,7 +159,7 @@ def student_of(tmp_path_factory, backbones):
             save_backbone(family, WORDS, backbone)
         with quiet_transformers():
             model = load_model(backbone, task)
-            load_tokenizer_and_padding(backbone, model, folder)
+            model.config.pad_token_id = load_tokenizer_and_padding(backbone, model, folder).token
             model.save_pretrained(folder)
         return folder
 
@@ -170,7 +170,7 @@ def inputs_of(validation):
     return [dict(row.response.inputs) for row in validation]
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "nano", *ENCODERS])
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "nano", *ENCODERS, *DECODERS])
 def test_the_checkpoint_has_the_shift_in_its_last_bias(family, student_of, validation, wanted, task):
     folder = student_of(family, task)
     before = Checkpoint.load(folder, task, 24).logits(inputs_of(validation))
@@ -181,10 +181,11 @@ def test_the_checkpoint_has_the_shift_in_its_last_bias(family, student_of, valid
     assert found.after["process"] > found.before["process"]
 
 
+@pytest.mark.parametrize("family", ["bert", "qwen2"])
 def test_the_graphs_of_a_corrected_student_are_those_of_the_uncorrected_one_with_the_shift(
-    student_of, validation, wanted, task, tmp_path
+    family, student_of, validation, wanted, task, tmp_path
 ):
-    folder, plain = student_of("bert", task), tmp_path / "plain"
+    folder, plain = student_of(family, task), tmp_path / "plain"
     plain.mkdir()
     copy_files(folder, plain)
     found = correct_prior(folder, make_mixture(), validation, task, wanted)
