@@ -268,7 +268,11 @@ def _hidden_states(folder: Path, texts: Sequence[str]) -> tuple[NDArray[np.float
     """Return the last layer of a checkpoint, (texts, tokens, width), and the mask of its tokens, (texts, tokens)."""
     import torch
     from transformers import AutoModel
+    from transformers.utils import logging
 
+    # A pooler that the package does not have is not used: transformers would ask to train it.
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         model = AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True).eval()
         batch = _encode(folder, texts, model.config.pad_token_id)
@@ -280,6 +284,8 @@ def _hidden_states(folder: Path, texts: Sequence[str]) -> tuple[NDArray[np.float
             where=str(folder),
             hint="Report this with the version of transformers.",
         ) from error
+    finally:
+        logging.set_verbosity(before)
     return states.numpy(), batch["attention_mask"].astype(np.float32)
 
 

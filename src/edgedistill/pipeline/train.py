@@ -20,6 +20,7 @@ from edgedistill.student.checkpoints import copy_files, replacing
 from edgedistill.student.compression import CompressedStudent, compare_students, compress_student
 from edgedistill.student.cut_backbone import cut_backbone
 from edgedistill.student.frozen import FrozenHead, fit_frozen, train_frozen_student, write_frozen
+from edgedistill.student.model import encoder_parameters
 from edgedistill.student.nano import NanoStart, train_nano_student
 from edgedistill.student.overlap import fit_overlap, has_references
 from edgedistill.student.prior_correction import correct_prior, prior_correction_summary
@@ -305,8 +306,29 @@ def _taught(
         "compared": [sum(len(trial.history) for trial in each.trials) for each in trained],
         "texts": len(rows),
         "texts_set_aside": set_aside,
-        "notes": [f"Assistant: {note}" for each in trained for note in each.notes],
+        "notes": [
+            *_about_the_assistant(run, backbone, len(rows) - len(mixture)),
+            *(f"Assistant: {note}" for each in trained for note in each.notes),
+        ],
     }
+
+
+def _about_the_assistant(run: Run, assistant: Path, others: int) -> Iterator[str]:
+    """Yield why an assistant can hardly teach: it is smaller than the student, or there are no other texts."""
+    section = run.project.student
+    if section.kind != "nano":
+        student = backbone_folder(section.backbone, run.project.folder)
+        sizes = [encoder_parameters(folder) for folder in (assistant, student)]
+        if sizes[0] < sizes[1]:
+            yield (
+                f"The assistant is smaller than the student ({sizes[0]:,} and {sizes[1]:,} parameters without word "
+                "embeddings), and can hardly teach it: choose a larger student.assistant, or remove it."
+            )
+    if not others:
+        yield (
+            "The assistant teaches the training rows only, as there are no other texts: name uncoded responses in "
+            "data.unlabelled, or remove student.assistant."
+        )
 
 
 def _frozen(run: Run, backbone: Path) -> dict[str, Any]:

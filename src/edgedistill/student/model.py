@@ -16,7 +16,13 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from tokenizers import Encoding, Tokenizer, processors
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging
 
 from edgedistill.backbones import BACKBONES, cached_backbone
@@ -556,6 +562,21 @@ def load_tokenizer(backbone: Path) -> Any:
         if tokenizer.pad_token or tokenizer.eos_token:
             return tokenizer
     return AutoTokenizer.from_pretrained(backbone, **options)
+
+
+def encoder_parameters(backbone: Path) -> int:
+    """Return the number of a backbone's parameters without its word embeddings; no weights are read.
+
+    Raises:
+        TrainingFailed: The folder has no model that transformers knows.
+    """
+    try:
+        config = AutoConfig.from_pretrained(backbone, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModel.from_config(config, trust_remote_code=False)
+    except _UNREADABLE as error:
+        raise _unusable("the backbone", backbone, error) from error
+    return sum(each.numel() for each in model.parameters()) - model.get_input_embeddings().weight.numel()
 
 
 def check_max_tokens(model: Any, max_tokens: int) -> None:

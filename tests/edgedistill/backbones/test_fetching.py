@@ -18,6 +18,7 @@ from edgedistill.cli.commands import app
 from edgedistill.errors import ArgumentError, BackboneUnavailable, ProjectFileError
 from edgedistill.student import backbone_folder
 
+from ..student.conftest import make_model, make_tokenizer
 from ..student.families import save_backbone
 
 PARTS = 2
@@ -134,3 +135,13 @@ def test_a_folder_of_the_same_name_beside_the_project_comes_first(tiny, tmp_path
 def test_a_name_without_packages_is_refused_with_the_names_that_have_some(name):
     with pytest.raises(ArgumentError, match="mpnet, reranker, bge-small, e5-multilingual"):
         get_backbone(name)
+
+
+def test_a_checkpoint_without_a_pooler_is_checked_without_a_warning(tmp_path, capfd):
+    make_tokenizer("bert").save_pretrained(tmp_path)
+    model = make_model("bert", 30)
+    model.pooler = None
+    model.save_pretrained(tmp_path)
+    states, _ = fetching._hidden_states(tmp_path, ["you tried"])
+    assert np.isfinite(states).all()
+    assert capfd.readouterr().err == ""

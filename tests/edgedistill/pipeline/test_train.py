@@ -3,8 +3,10 @@
 import csv
 import json
 import random
+import shutil
 
 import pytest
+from transformers import AutoModel
 
 from edgedistill.data.reading import read_records
 from edgedistill.errors import EdgeDistillError, TrainingFailed
@@ -194,3 +196,21 @@ def test_the_vocabulary_is_cut_before_training_where_the_project_asks_for_it(pro
     )
     assert step.entry["vocabulary"]["pieces"] == len(kept) < len(known)
     assert f"with {len(kept)} of the backbone's {len(known)} tokens" in step.entry["notes"][-1]
+
+
+def test_an_assistant_that_is_smaller_or_has_no_other_texts_is_noted(project):
+    file = project("assistant: {backbone: ./small, learning_rate: 1e-2, epochs: 8}")
+    shutil.copytree(file.parent / "backbone", file.parent / "small")
+    model = AutoModel.from_pretrained(file.parent / "backbone")
+    model.encoder.layer = model.encoder.layer[:1]
+    model.config.num_hidden_layers = 1
+    model.save_pretrained(file.parent / "small")
+    file.write_text(file.read_text().replace(", unlabelled: responses.csv", ""))
+    notes = train(file)[0].entry["notes"]
+    assert sum("The assistant is smaller than the student (" in note for note in notes) == 1
+    assert sum("teaches the training rows only" in note for note in notes) == 1
+
+
+def test_an_assistant_of_the_same_size_with_other_texts_is_not_noted(project):
+    notes = train(project(ASSISTANT))[0].entry["notes"]
+    assert not [note for note in notes if note.startswith("The assistant ")]
