@@ -576,7 +576,8 @@ def encoder_parameters(backbone: Path) -> int:
             model = AutoModel.from_config(config, trust_remote_code=False)
     except _UNREADABLE as error:
         raise _unusable("the backbone", backbone, error) from error
-    return sum(each.numel() for each in model.parameters()) - model.get_input_embeddings().weight.numel()
+    embeddings: int = model.get_input_embeddings().weight.numel()
+    return sum(each.numel() for each in model.parameters()) - embeddings
 
 
 def check_max_tokens(model: Any, max_tokens: int) -> None:
