@@ -577,7 +577,7 @@ def encoder_parameters(backbone: Path) -> int:
     except _UNREADABLE as error:
         raise _unusable("the backbone", backbone, error) from error
     embeddings: int = model.get_input_embeddings().weight.numel()
-    return sum(each.numel() for each in model.parameters()) - embeddings
+    return int(sum(each.numel() for each in model.parameters())) - embeddings
 
 
 def check_max_tokens(model: Any, max_tokens: int) -> None:
