@@ -30,6 +30,7 @@ NAMES_ONLY = {
     "OutputTensor",
     "Reading",
     "SubgroupValues",
+    "_Edges",
 }
 """Classes in which such a field holds names."""
 

@@ -50,8 +50,10 @@ def escape_tags(text: str) -> str:
         visible.append(plain)
         origin.extend([index] * len(plain))
     seen = "".join(visible)
-    pieces, start = [], 0
-    for tag in _TAG.finditer(seen):
+    pieces, start, place = [], 0, 0
+    # The next search begins right after the opener, as one token can begin with the end of another: ``]~b[INST]``.
+    while tag := _TAG.search(seen, place):
+        place = tag.start() + 1
         opener = origin[tag.start()]
         pieces += [text[start:opener], _ENTITIES[seen[tag.start()]]]
         start = opener + 1

@@ -193,6 +193,7 @@ CHANGES: dict[str, Any] = {
     "student.backbone": "./backbone2",
     "student.max_tokens": 64,
     "student.kind": FROZEN,
+    "student.architecture": "cross-encoder",
     "student.loss.targets": "soft",
     "student.loss.soft_weight": 0.25,
     "student.loss.temperature": 2.0,

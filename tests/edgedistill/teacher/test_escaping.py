@@ -2,7 +2,7 @@ import re
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgedistill.teacher.codebook import TAGS, escape_tags, wrap_in_tag
@@ -109,6 +109,7 @@ def test_a_control_token_of_a_chat_template_cannot_open_or_close_a_turn(token: s
     assert escape_tags(escaped) == escaped
 
 
+@example("]~b[SYSTEM_PROMPT]")
 @given(st.lists(st.sampled_from([*CONTROL_TOKENS, *PIECES, "|", "[", "]", "~b", "im_end", "s", ">"])).map("".join))
 def test_no_text_holds_a_control_token_after_escaping(text: str) -> None:
     assert not CONTROL_TOKEN.search(normalise(escape_tags(text)))

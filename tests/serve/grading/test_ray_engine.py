@@ -242,9 +242,10 @@ def listening(pid: int) -> set[str]:
         for each in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(OSError):
                 inodes.add(str(each.readlink()).removeprefix("socket:[").removesuffix("]"))
-    lines = [
-        line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()
-    ]
+    lines: list[list[str]] = []
+    with suppress(OSError):  # the process has ended
+        for name in ("tcp", "tcp6"):
+            lines += [line.split() for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()]
     return {line[1].split(":")[0] for line in lines if line[3] == "0A" and line[9] in inodes}
 
 
