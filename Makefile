@@ -15,11 +15,13 @@ SERVE_NEEDS = click httptools msgspec numpy onnxruntime prometheus-client starle
 
 # Training, conversion and parity on every family of models, the commands, and what other readers make of a bundle.
 TESTS5 = \
+	tests/edgedistill/student/test_bi_encoder.py \
 	tests/edgedistill/student/test_families.py \
 	tests/edgedistill/student/test_model.py \
 	tests/edgedistill/student/test_training.py \
 	tests/export/convert \
 	tests/export/quantize/test_recipes.py \
+	tests/export/test_bi_encoder.py \
 	tests/export/test_bundled_scores.py \
 	tests/export/test_checkpoint.py \
 	tests/export/test_ecosystem.py \
