@@ -402,7 +402,7 @@ def _local_inputs(given: str, suffixes: tuple[str, ...]) -> list[InputFile]:
         else:
             size = path.stat().st_size if path.is_file() else None
             return [InputFile(path.name, str(path), size, partial(_open_path, path))]
-    except (OSError, ValueError, NotImplementedError) as error:
+    except (OSError, ValueError, NotImplementedError) as error:  # pathlib raises the last one for some patterns
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"the file cannot be read ({reason})", where=given[:300]) from None
     _require(paths, given, suffixes)

@@ -164,13 +164,13 @@ ToSupervisor: TypeAlias = Loaded | LoadFailed | Prepared | State | Ask
 def _encode_path(value: Any) -> bytes:
     if isinstance(value, Path):
         return os.fsencode(value)  # a path need not be valid text
-    raise NotImplementedError
+    raise TypeError(f"no message between processes has a {type(value).__name__}")
 
 
 def _decode_path(kind: type, value: Any) -> Any:
     if issubclass(kind, Path):
         return Path(os.fsdecode(value))
-    raise NotImplementedError
+    raise TypeError(f"no message between processes has a {kind.__name__}")
 
 
 _LENGTH_BYTES = 4
