@@ -46,6 +46,7 @@ from edgedistill.task import Task
 from edgedistill_export import Checkpoint, ExportPlan, export_bundle
 from edgedistill_export.temporary import temporary_folder
 from edgedistill_serve import Bundle
+from edgedistill_serve.bundle.manifest import NAME_RULE, is_servable
 from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import join_labels
 
@@ -299,7 +300,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                 on them.
             test: Locked test rows in the same format; the bundle states the student's agreement on them.
             groups: A column of both DataFrames with the rows' groups, for cluster bootstrap intervals.
-            name: The bundle's name.
+            name: The bundle's name, for requests to a server: letters, digits, ``.``, ``_`` and ``-``, at most 100.
             precision: ``int8`` (fp32 is served if int8 flips too many labels), ``fp32``, or ``auto`` (try every int8
                 recipe).
             max_flip_rate: Largest share of calibration rows whose label int8 may change, in [0, 1].
@@ -321,6 +322,12 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             BundleError: The bundle cannot be written.
         """
         student, task = self._student, self.task_.scored
+        if not is_servable(name):
+            raise ArgumentError(
+                f"the server refuses bundles with the name {str(name)[:100]!r}",
+                where="name",
+                hint=f"Choose another one: {NAME_RULE}.",
+            )
         given = {
             "precision": precision,
             "max_flip_rate": _plain(max_flip_rate),

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from edgedistill_export.authors import Author
 from edgedistill_serve.bounds import MAX_TOKENS, SHARE, TEMPERATURE, check_all
 from edgedistill_serve.bundle.guarantee import Guarantee
-from edgedistill_serve.bundle.manifest import Precision, ReviewRule
+from edgedistill_serve.bundle.manifest import NAME_RULE, Precision, ReviewRule, is_servable
+from edgedistill_serve.errors import DataError
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import Task
@@ -55,7 +56,7 @@ class ExportPlan:
     """The settings of an export.
 
     Attributes:
-        name: The project's name.
+        name: The bundle's name, as the server accepts it: `edgedistill_serve.bundle.manifest.is_servable`.
         task: The scoring task.
         max_tokens: Longest sequence that the student reads, including special tokens.
         precision: The precision to serve if it agrees with fp32; ``auto`` compares all recipes and serves the fastest
@@ -91,7 +92,8 @@ class ExportPlan:
             the key ``export``.
 
     Raises:
-        DataError: ``max_tokens``, ``max_flip_rate`` or ``temperature`` is outside its bounds.
+        DataError: The server would refuse the name, or ``max_tokens``, ``max_flip_rate`` or ``temperature`` is outside
+            its bounds.
     """
 
     name: str
@@ -122,6 +124,12 @@ class ExportPlan:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not is_servable(self.name):
+            raise DataError(
+                f"the server refuses bundles with the name {str(self.name)[:100]!r}",
+                where="name",
+                hint=f"Choose another one: {NAME_RULE}.",
+            )
         given = {"max_tokens": self.max_tokens, "max_flip_rate": self.max_flip_rate, "temperature": self.temperature}
         check_all(given, {"max_tokens": MAX_TOKENS, "max_flip_rate": SHARE, "temperature": TEMPERATURE})
 

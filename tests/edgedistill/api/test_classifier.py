@@ -358,6 +358,13 @@ def test_the_bundle_scores_as_the_student_does_and_states_its_agreement(student,
     assert "instructions" not in (bundle.folder / "bundle.json").read_text()
 
 
+@pytest.mark.parametrize("name", ["my model", "praise/2", "praise@2", "", ".hidden", "x" * 101, "ümlaut", None])
+def test_a_name_that_the_server_would_refuse_is_refused_before_the_export(student, tmp_path, name):
+    with pytest.raises(ArgumentError, match="the server refuses bundles with the name"):
+        student.export(tmp_path / "bundle", calibration=make_frame(40, 5), name=name)
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_a_bundle_does_not_name_a_folder_of_this_machine(student, bundle):
     assert str(student.backbone) not in (bundle.folder / "bundle.json").read_text()
 

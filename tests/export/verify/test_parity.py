@@ -113,3 +113,9 @@ def test_a_plan_with_an_absurd_flip_rate_is_refused(value):
 def test_a_plan_with_an_absurd_temperature_is_refused(value):
     with pytest.raises(DataError, match="temperature"):
         ExportPlan("praise", PRAISE, 128, "int8", 0.01, temperature=value)
+
+
+@pytest.mark.parametrize("name", ["my model", "praise/2", ""])
+def test_a_plan_with_a_name_that_the_server_refuses_is_refused(name):
+    with pytest.raises(DataError, match="at most 100 of A to Z"):
+        ExportPlan(name, PRAISE, 128, "int8", 0.01)

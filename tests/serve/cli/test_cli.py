@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 from functools import partial
+from importlib.metadata import version
 
 import pytest
 
@@ -30,6 +31,11 @@ def test_help_names_every_command():
     ended = run("--help")
     assert ended.returncode == 0
     assert all(f"  {command} " in ended.stdout for command in COMMANDS)
+
+
+def test_version_is_the_version_of_the_package():
+    ended = run("--version")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{version('edgedistill-serve')}\n", "")
 
 
 @pytest.mark.parametrize("command", [*COMMANDS[:-1], "key new"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from functools import partial
@@ -57,13 +58,22 @@ def get_models(server, key):
     return server.client.get("/v1/models", headers={"Authorization": f"Bearer {key}"})
 
 
-def test_a_key_is_shown_once_and_its_line_does_not_hold_it():
+def test_a_key_is_shown_once_on_stderr_and_its_line_on_stdout_does_not_hold_it():
     ended = run("key", "new", "classroom")
-    shown, line = (text.split(": ")[1] for text in ended.stdout.splitlines())
+    (shown,) = re.findall(r"eds_\S+", ended.stderr)
     assert ended.returncode == 0
-    assert line == f"classroom:{hash_key(shown)}"
-    assert shown not in line
+    assert ended.stdout == f"classroom:{hash_key(shown)}\n"
+    assert shown not in ended.stdout
     assert len(shown) > 40
+
+
+def test_what_key_new_writes_can_be_appended_to_the_key_file(tmp_path):
+    file = tmp_path / "keys"
+    file.write_text("# who may ask\n")
+    for name in ("classroom", "script"):
+        with file.open("a") as keys:
+            keys.write(run("key", "new", name).stdout)
+    assert [entry.name for entry in read_keys(file)] == ["classroom", "script"]
 
 
 def test_a_name_that_cannot_stand_in_the_file_is_refused():

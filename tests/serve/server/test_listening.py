@@ -1,5 +1,6 @@
 """Addresses and access: this machine, other machines with keys or --open, Unix sockets, HTTPS, CORS."""
 
+import json
 import stat
 import subprocess
 from functools import partial
@@ -18,7 +19,7 @@ def ask(server) -> int:
 
 @pytest.fixture
 def key_file(tmp_path):
-    (tmp_path / "keys").write_text(run("key", "new", "a").stdout.splitlines()[1].split(": ")[1])
+    (tmp_path / "keys").write_text(run("key", "new", "a").stdout)
     return tmp_path / "keys"
 
 
@@ -37,13 +38,60 @@ def test_a_page_from_elsewhere_may_ask_only_where_it_is_listed(start, bundle):
     with start(str(bundle.folder)) as server:
         closed = server.client.post("/v1/score", json=SCORE, headers=page)
         assert "Access-Control-Allow-Origin" not in closed.headers
-        assert server.client.options("/v1/score", headers=asking).status_code == 405
+        assert server.client.options("/v1/score", headers=asking).status_code == 403
     with start(str(bundle.folder), "--allow-origin", page["Origin"]) as server:
         answer = server.client.post("/v1/score", json=SCORE, headers=page)
         assert answer.headers["Access-Control-Allow-Origin"] == page["Origin"]
         assert server.client.options("/v1/score", headers=asking).status_code == 200
         other = server.client.post("/v1/score", json=SCORE, headers={"Origin": "https://other.example"})
         assert "Access-Control-Allow-Origin" not in other.headers
+
+
+@pytest.mark.parametrize("settings", ["none", "keys", "another origin"])
+def test_a_refused_preflight_and_the_log_say_allow_origin(start, bundle, key_file, settings):
+    """A preflight never has a key; the log does not have the origin, which is text of the client."""
+    options = {"none": (), "keys": ("--keys", str(key_file)), "another origin": ("--allow-origin", "http://a.example")}
+    asking = {"Origin": "http://localhost:5173", "Access-Control-Request-Method": "POST"}
+    with start(str(bundle.folder), "--log-format", "json", *options[settings]) as server:
+        for _ in range(3):
+            answer = server.client.options("/v1/score", headers=asking)
+        assert answer.status_code == 403
+        assert answer.json()["detail"] == (
+            "web pages of the origin http://localhost:5173 may not read the answers of this server. "
+            "To allow it, start the server with --allow-origin http://localhost:5173."
+        )
+        assert "Access-Control-Allow-Origin" not in answer.headers
+        if settings != "another origin":
+            assert server.client.options("/nowhere", headers=asking).status_code == 404
+        log = server.log.read_text()
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert [line["level"] for line in lines if line["event"] == "origin_refused"] == ["warning"]
+    assert "--allow-origin" in log
+    assert "5173" not in log
+    if settings != "another origin":
+        refused = [line for line in lines if line.get("status") == 403]
+        assert [(line["method"], line["route"]) for line in refused] == [("OPTIONS", "/v1/score")] * 3
+
+
+@pytest.mark.parametrize("allowed", [(), ("--allow-origin", "http://a.example")])
+def test_a_page_that_reads_without_a_preflight_is_logged(start, bundle, allowed):
+    with start(str(bundle.folder), *allowed) as server:
+        server.client.get("/v1/models")
+        server.client.post("/v1/score", json=SCORE, headers={"Origin": server.url})  # the server's own page
+        server.client.get("/v1/models", headers={"Origin": "http://a.example"}) if allowed else None
+        assert "--allow-origin" not in server.log.read_text()
+        answer = server.client.get("/v1/models", headers={"Origin": "http://b.example"})
+        assert "Access-Control-Allow-Origin" not in answer.headers
+        assert "--allow-origin" in server.log.read_text()
+
+
+@pytest.mark.parametrize(
+    "origin", ["school.example", "https://school.example/", "https://School.example", "https://a/b"]
+)
+def test_an_origin_that_no_browser_sends_is_refused_at_the_start(bundle, origin):
+    ended = run("serve", str(bundle.folder), "--port", "0", "--allow-origin", origin)
+    assert ended.returncode == 2
+    assert f"{origin!r} is not an origin as browsers send it" in " ".join(ended.stderr.split())
 
 
 def test_a_unix_socket_serves_its_owner_and_group_and_is_removed(start, bundle, tmp_path):

@@ -1,5 +1,6 @@
 """The types of `bundle.json` and `golden.json`."""
 
+import re
 from hashlib import sha256
 from typing import Any, Literal, TypeAlias
 
@@ -22,6 +23,16 @@ MAX_UNKNOWN_SHARE = 0.5
 
 NEVER_ACCEPTED = 2.0
 """A threshold that no probability reaches: a person reviews every response with this label."""
+
+
+NAME_RULE = 'at most 100 of A to Z, a to z, 0 to 9, ".", "_" and "-", a letter or digit first'
+"""What `is_servable` accepts, as a part of a sentence."""
+_SERVABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def is_servable(name: Any) -> bool:
+    """Return whether paths, headers and ``NAME@VERSION`` can carry the name or the version of a bundle."""
+    return isinstance(name, str) and _SERVABLE.fullmatch(name) is not None
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

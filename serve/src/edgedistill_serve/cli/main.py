@@ -33,6 +33,7 @@ from edgedistill_serve.task.contexts import describe_contexts
 
 
 @click.group(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="edgedistill-serve", message="%(version)s")
 @click.pass_context
 def app(context: click.Context) -> None:
     """Score open responses with an EdgeDistill bundle, without an LLM and without network access."""

@@ -57,6 +57,16 @@ def _check_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
     return hosts
 
 
+def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in origins:
+        if origin not in ("*", "null") and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+", origin):
+            raise click.BadParameter(
+                f"{origin!r} is not an origin as browsers send it: scheme, host in lower case and port, without a path "
+                "or a final slash, such as https://school.example or http://localhost:5173"
+            )
+    return origins
+
+
 class _Number(click.ParamType[Any]):
     """A number within bounds; unlike click's ranges, it refuses NaN."""
 
@@ -106,6 +116,7 @@ def _limits(command: _Command) -> _Command:
     "origins",
     multiple=True,
     metavar="ORIGIN",
+    callback=lambda _, __, origins: _check_origins(origins),
     help="Origin of a web page that may send requests (CORS); repeatable.",
 )
 @_option(
@@ -222,16 +233,20 @@ def key() -> None:
     """Create API keys for `serve --keys`."""
 
 
-@key.command(epilog="Example: edgedistill-serve key new classroom-3")
+@key.command(epilog="Example: edgedistill-serve key new classroom-3 >> keys")
 @click.argument("name")
 @JSON
 def new(name: str, *, json: bool) -> None:
-    """Create an API key called NAME. It is shown once, with its line for the key file."""
+    """Create an API key called NAME.
+
+    The line for the key file goes to stdout, so that it can be appended: key new NAME >> keys. The key itself is shown
+    once, on stderr; with --json, both go to stdout.
+    """
     from edgedistill_serve.server.middleware.api_keys import create_key
 
     created = create_key(name)
     if json:
         write({"name": name, "key": created.key, "line": created.entry.line()})
         return
-    write(f"key (shown only once): {created.key}")
-    write(f"line for the key file: {created.entry.line()}")
+    click.echo(f"The key, shown only once: {created.key}", err=True)
+    write(created.entry.line())

@@ -7,7 +7,6 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
@@ -17,7 +16,8 @@ from edgedistill_serve.errors import EdgeDistillError
 from edgedistill_serve.server.metrics import CONTENT_TYPE, ServerMetrics
 from edgedistill_serve.server.middleware.api_keys import KeyAccess, KeyCheck
 from edgedistill_serve.server.middleware.host_check import ANY_HOST, HostCheck
-from edgedistill_serve.server.middleware.request_log import REQUEST_ID, RequestLog
+from edgedistill_serve.server.middleware.origins import AllowedOrigins, OriginCheck, OriginRefusals
+from edgedistill_serve.server.middleware.request_log import RequestLog
 from edgedistill_serve.server.middleware.tracing import Tracing
 from edgedistill_serve.server.model_catalogue import FolderStatus
 from edgedistill_serve.server.protocols.health_routes import ServerReport, health_operations
@@ -85,9 +85,11 @@ def create_app(
                 count=metrics.count_request,
             ),
             *([] if ANY_HOST in hosts else [Middleware(HostCheck, hosts=hosts, find_route=find_route)]),
-            *([_cors(origins)] if origins else []),
+            *([Middleware(AllowedOrigins, origins=origins, refusals=OriginRefusals())] if origins else []),
             Middleware(KeyCheck, access=access or KeyAccess(), find_route=find_route),
             Middleware(RouterBypass, routes=fixed_posts),
+            # After the bypass, so that no scoring request passes it.
+            *([] if origins else [Middleware(OriginCheck, refusals=OriginRefusals(), find_route=find_route)]),
         ],
         exception_handlers={EdgeDistillError: _on_edgedistill_error, HTTPException: _on_http_exception},
     )
@@ -102,16 +104,6 @@ def _metrics_endpoint(metrics: ServerMetrics, report: ServerReport | None) -> En
         return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
     return endpoint
-
-
-def _cors(origins: Sequence[str]) -> Middleware:
-    return Middleware(
-        CORSMiddleware,
-        allow_origins=list(origins),
-        allow_methods=["GET", "POST"],
-        allow_headers=["Authorization", "Content-Type", "X-API-Key", REQUEST_ID],
-        expose_headers=[REQUEST_ID, "Retry-After", "Server-Timing", "X-Model"],
-    )
 
 
 async def _on_edgedistill_error(request: Request, error: Exception) -> Response:

@@ -6,7 +6,6 @@ FolderStatus     the model served from one folder, and the error of a newer bund
 """
 
 import logging
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from threading import Event, Lock
 from typing import TypeAlias
 
 from edgedistill_serve.bundle.loading import Bundle
+from edgedistill_serve.bundle.manifest import NAME_RULE, is_servable
 from edgedistill_serve.errors import BundleError, EdgeDistillError, UnknownModel, WrongShape
 from edgedistill_serve.scoring.score_cache import ENTRIES
 from edgedistill_serve.scoring.scorer import Scorer
@@ -22,8 +22,6 @@ Loader: TypeAlias = Callable[[Path], Scorer]
 """Returns a checked and warmed up scorer; raises an `EdgeDistillError` for a bundle that cannot be served."""
 Fingerprint: TypeAlias = tuple[tuple[str, int, int, int], ...]
 
-_IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""Names that every route can carry; those of project files are such names."""
 _log = logging.getLogger(__name__)
 
 
@@ -298,12 +296,12 @@ def watch(
 def _check_identity(bundle: Bundle) -> None:
     manifest = bundle.manifest
     for key, text in (("name", manifest.name), ("version", manifest.version)):
-        if not _IDENTITY.fullmatch(text):
+        if not is_servable(text):
             raise BundleError(
                 f"the {key} {text[:100]!r} cannot stand in the path /v2/models/NAME/versions/VERSION",
                 where=f"{bundle.folder.name}/bundle.json, {key}",
-                hint=f'Change "{key}" there: at most 100 of A to Z, a to z, 0 to 9, ".", "_" and "-", a letter or '
-                "digit first. Sign the bundle again if it was signed. Its scores do not change.",
+                hint=f'Change "{key}" there: {NAME_RULE}. Sign the bundle again if it was signed. Its scores do not '
+                "change.",
             )
 
 

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgedistill_serve.errors import KeyFileError, KeyMissing, TooMany
+from edgedistill_serve.server.middleware.origins import is_preflight
 from edgedistill_serve.server.request.error_responses import not_found, response_to_error
 from edgedistill_serve.server.shared_state import SharedRates
 
@@ -100,7 +101,7 @@ def read_keys(path: Path) -> tuple[KeyEntry, ...]:
             entries[entry.name] = entry
     if not entries:
         raise KeyFileError(
-            "the file contains no key", where=str(path), hint="Create one: edgedistill-serve key new NAME."
+            "the file contains no key", where=str(path), hint="Create one: edgedistill-serve key new NAME >> FILE."
         )
     return tuple(entries.values())
 
@@ -211,7 +212,8 @@ class KeyAccess:
 class KeyCheck:
     """ASGI middleware that checks the key of every request.
 
-    A path that does not exist is a 404, with or without a key: all paths are public in `/openapi.json`.
+    A path that does not exist is a 404, with or without a key: all paths are public in `/openapi.json`. A preflight
+    of a browser, which never has a key, passes: it reads nothing.
 
     Args:
         app: The application.
@@ -232,6 +234,9 @@ class KeyCheck:
             try:
                 self._access.check(_get_key(scope))
             except (KeyMissing, TooMany) as error:
+                if is_preflight(scope):
+                    await self._app(scope, receive, send)
+                    return
                 response = response_to_error(error, scope)
                 if (route := self._find_route(scope)) is not None:
                     scope["route"] = route
