@@ -10,6 +10,7 @@ INSTALLED5 = .venv-transformers5/.installed
 # The builds of onnxruntime send events to their maker unless this is set before they are loaded.
 export ORT_DISABLE_TELEMETRY = 1
 NODE_INSTALLED = tests/js/node_modules/.installed
+CLIENT_TOOLS = clients/js/node_modules/.installed
 WEB_ASSETS = export/src/edgedistill_export/web/vendor/index.json
 SERVE_NEEDS = click httptools msgspec numpy onnxruntime prometheus-client starlette tokenizers
 
@@ -46,12 +47,12 @@ SMOKE = \
 	tests/serve/server/test_metrics.py \
 	tests/serve/server/test_protocols.py
 
-.PHONY: demo test test-transformers5 test-lowest test-newest install schemas web chromium clean
+.PHONY: demo test test-transformers5 test-lowest test-newest install schemas web chromium generators clean
 
 demo: $(INSTALLED)
 	.venv/bin/python examples/praise/demo.py
 
-test: $(INSTALLED) $(NODE_INSTALLED) $(WEB_ASSETS) .wheelhouse/.filled chromium
+test: $(INSTALLED) $(NODE_INSTALLED) $(WEB_ASSETS) .wheelhouse/.filled chromium generators
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
@@ -99,6 +100,19 @@ $(NODE_INSTALLED): tests/js/package-lock.json
 	npm ci --prefix tests/js --ignore-scripts --no-audit --no-fund
 	touch $@
 
+# What makes clients from the OpenAPI document, and checks the types of the JavaScript client. openapi-python-client wants an
+# older typer than edgedistill, and therefore has an environment of its own.
+generators: $(CLIENT_TOOLS) .venv-generators/.installed
+
+$(CLIENT_TOOLS): clients/js/package-lock.json
+	npm ci --prefix clients/js --ignore-scripts --no-audit --no-fund
+	touch $@
+
+.venv-generators/.installed: constraints-generators.txt
+	$(PYTHON) -m venv .venv-generators
+	.venv-generators/bin/python -m pip --disable-pip-version-check install -q -c constraints-generators.txt openapi-python-client
+	touch $@
+
 # onnxruntime-web and the tokenizer, for pages that score in a browser.
 $(WEB_ASSETS): export/package-lock.json export/hatch_build.py | $(INSTALLED)
 	@command -v npm >/dev/null || { echo "The browser page needs npm packages: install Node 20 or newer with npm"; exit 1; }
@@ -111,4 +125,4 @@ $(WEB_ASSETS): export/package-lock.json export/hatch_build.py | $(INSTALLED)
 	touch $@
 
 clean:
-	rm -rf .venv .venv-transformers5 .venv-lowest .venv-newest .wheelhouse tests/js/node_modules export/node_modules export/src/edgedistill_export/web/vendor examples/praise/runs examples/praise/teacher-cache
+	rm -rf .venv .venv-transformers5 .venv-lowest .venv-newest .venv-generators .wheelhouse tests/js/node_modules clients/js/node_modules export/node_modules export/src/edgedistill_export/web/vendor examples/praise/runs examples/praise/teacher-cache

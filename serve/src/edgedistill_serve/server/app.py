@@ -22,11 +22,11 @@ from edgedistill_serve.server.middleware.tracing import Tracing
 from edgedistill_serve.server.model_catalogue import FolderStatus
 from edgedistill_serve.server.protocols.health_routes import ServerReport, health_operations
 from edgedistill_serve.server.protocols.oip import inference_operations
-from edgedistill_serve.server.protocols.page_routes import document_routes, page_routes
+from edgedistill_serve.server.protocols.page_routes import document_route, page_routes
 from edgedistill_serve.server.protocols.tei import tei_operations
 from edgedistill_serve.server.protocols.v1_routes import v1_operations
 from edgedistill_serve.server.request.error_responses import error_response, response_to_error
-from edgedistill_serve.server.request.openapi import Endpoint, Operation
+from edgedistill_serve.server.request.openapi import Endpoint, Example, Operation
 from edgedistill_serve.server.service import Service
 
 
@@ -62,15 +62,18 @@ def create_app(
         Operation(
             path="/metrics",
             endpoint=_metrics_endpoint(metrics, report),
+            id="get_metrics",
+            tag="Health",
             summary="Metrics in the text format of Prometheus",
+            returns="The metrics.",
             response_media=CONTENT_TYPE,
+            response_examples=(Example("A counter", _METRICS),),
+            error_statuses=(HTTPStatus.SERVICE_UNAVAILABLE,),
         ),
     ]
-    routes = {operation: operation.route() for operation in operations}
-    fixed_posts = [
-        route for operation, route in routes.items() if operation.request_types and "{" not in operation.path
-    ]
-    all_routes = [*routes.values(), *document_routes(operations, service.limits), *page_routes()]
+    routes = [(operation, operation.route()) for operation in operations]
+    fixed_posts = [route for operation, route in routes if operation.request_types and "{" not in operation.path]
+    all_routes = [*(route for _, route in routes), document_route(operations, service.limits), *page_routes()]
 
     def find_route(scope: Scope) -> BaseRoute | None:
         return next((route for route in all_routes if route.matches(scope)[0] != Match.NONE), None)
@@ -96,6 +99,9 @@ def create_app(
     # A redirect would name this server's own scheme and host, which differ from the client's behind a proxy.
     app.router.redirect_slashes = False
     return app
+
+
+_METRICS = 'edgedistill_scores_total{label="process",model="praise",version="3f0c9a1b22de"} 4711.0\n'
 
 
 def _metrics_endpoint(metrics: ServerMetrics, report: ServerReport | None) -> Endpoint:

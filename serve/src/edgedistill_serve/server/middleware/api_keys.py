@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from edgedistill_serve.errors import KeyFileError, KeyMissing, TooMany
 from edgedistill_serve.server.middleware.origins import is_preflight
 from edgedistill_serve.server.request.error_responses import not_found, response_to_error
+from edgedistill_serve.server.request.openapi import KEY_HINT
 from edgedistill_serve.server.shared_state import SharedRates
 
 OPEN_PATHS = frozenset(
@@ -197,7 +198,7 @@ class KeyAccess:
         if entry is None:
             raise KeyMissing(
                 "this server requires an API key" if key is None else "the API key is not accepted",
-                hint="Send it as Authorization: Bearer KEY, or as X-API-Key: KEY.",
+                hint=KEY_HINT,
             )
         if self._rate and self._take(entry.hash, self._clock()):
             raise TooMany(f"more than {self._rate} requests per second with this key", hint="Try again later.")

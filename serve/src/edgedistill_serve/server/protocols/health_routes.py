@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from edgedistill_serve.errors import NotReady
 from edgedistill_serve.server.model_catalogue import FolderStatus
-from edgedistill_serve.server.request.openapi import JSON, Operation
+from edgedistill_serve.server.request.openapi import JSON, Example, Operation
 from edgedistill_serve.server.service import Service
 
 
@@ -123,18 +123,35 @@ def health_operations(
             Operation(
                 path=path,
                 endpoint=livez,
+                id=name,
+                tag="Health",
                 summary="Whether the process answers",
+                returns="It does.",
                 response_types=(Alive,),
+                response_examples=(Example("Alive", Alive()),),
                 is_open=True,
             )
-            for path in ("/livez", "/healthz")
+            for path, name in (("/livez", "check_live"), ("/healthz", "check_healthz"))
         ),
         Operation(
             path="/readyz",
             endpoint=readyz,
+            id="check_ready",
+            tag="Health",
             summary="Whether requests are accepted, with the state of each model",
+            returns="They are; parts in the background that do not work are in `faults`.",
             response_types=(Ready,),
+            response_examples=(
+                Example("One process", Ready("ready", [_SERVED])),
+                Example(
+                    "Four processes",
+                    Ready("ready", [_SERVED], WorkerCount(3, 4), {"worker 2": "it has not answered for 12 s"}),
+                ),
+            ),
             error_statuses=(HTTPStatus.SERVICE_UNAVAILABLE,),
             is_open=True,
         ),
     ]
+
+
+_SERVED = Served("praise", "3f0c9a1b22de")

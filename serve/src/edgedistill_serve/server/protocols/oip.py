@@ -28,7 +28,7 @@ from edgedistill_serve.server.protocols.oip_binary import (
 )
 from edgedistill_serve.server.protocols.scoring_request import ScoringRequest, decode_json
 from edgedistill_serve.server.request.body_reader import find_header
-from edgedistill_serve.server.request.openapi import JSON, Endpoint, Operation
+from edgedistill_serve.server.request.openapi import JSON, Endpoint, Example, Operation, Tag
 from edgedistill_serve.server.service import ParsedRequest, Service
 
 Parameters = dict[str, bool | int | float | str | None]
@@ -310,9 +310,6 @@ def _size_error(size: int, max_items: int) -> RequestTooLarge:
     )
 
 
-_ONE_MODEL = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
-
-
 def inference_operations(service: Service) -> list[Operation]:
     """Return the operations under `/v2`."""
 
@@ -356,49 +353,117 @@ def inference_operations(service: Service) -> list[Operation]:
 
     return [
         Operation(
-            path="/v2", endpoint=metadata, summary="Name and version of this server", response_types=(ServerMetadata,)
+            path="/v2",
+            endpoint=metadata,
+            id="get_server_metadata",
+            tag=_TAG,
+            summary="Name and version of this server",
+            returns="Name, version and extensions.",
+            response_types=(ServerMetadata,),
+            response_examples=(Example("This server", server_metadata()),),
         ),
         Operation(
             path="/v2/health/live",
             endpoint=live,
+            id="check_server_live",
+            tag=_TAG,
             summary="Whether the process answers",
+            returns="It does.",
             response_types=(ServerLive,),
+            response_examples=(Example("Alive", ServerLive(live=True)),),
             is_open=True,
         ),
         Operation(
             path="/v2/health/ready",
             endpoint=ready,
+            id="check_server_ready",
+            tag=_TAG,
             summary="Whether requests are accepted",
+            returns="They are.",
             response_types=(ServerReady,),
+            response_examples=(Example("Ready", ServerReady(ready=True, live=True)),),
             error_statuses=(HTTPStatus.SERVICE_UNAVAILABLE,),
             is_open=True,
         ),
-        *_for_each_path("", model_metadata_endpoint, "Inputs and outputs of a model", ModelMetadata),
-        *_for_each_path("/ready", model_ready, "Whether a model accepts requests", ModelReady),
         *(
-            Operation(
-                path=f"{path}/infer",
-                endpoint=infer,
-                summary="Score in the format of the Open Inference Protocol",
-                request_types=(InferRequest,),
-                response_types=(InferResponse,),
-            )
-            for path in _ONE_MODEL
+            each
+            for which in _ONE_MODEL
+            for each in _operations_of_model(which, model_metadata_endpoint, model_ready, infer)
         ),
     ]
 
 
-def _for_each_path(ending: str, endpoint: Endpoint, summary: str, gives: type[msgspec.Struct]) -> list[Operation]:
+def _operations_of_model(which: str, metadata: Endpoint, ready: Endpoint, infer: Endpoint) -> list[Operation]:
+    path = _ONE_MODEL[which]
+    statuses = (HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
     return [
         Operation(
-            path=f"{path}{ending}",
-            endpoint=endpoint,
-            summary=summary,
-            response_types=(gives,),
-            error_statuses=(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE),
-        )
-        for path in _ONE_MODEL
+            path=path,
+            endpoint=metadata,
+            id=f"get_{which}_metadata",
+            tag=_TAG,
+            summary="Inputs and outputs of a model",
+            returns="Names, types and shapes of the tensors.",
+            response_types=(ModelMetadata,),
+            response_examples=(Example("A model of one input", _METADATA),),
+            error_statuses=statuses,
+        ),
+        Operation(
+            path=f"{path}/ready",
+            endpoint=ready,
+            id=f"check_{which}_ready",
+            tag=_TAG,
+            summary="Whether a model accepts requests",
+            returns="It does.",
+            response_types=(ModelReady,),
+            response_examples=(Example("Ready", ModelReady("praise", ready=True)),),
+            error_statuses=statuses,
+        ),
+        Operation(
+            path=f"{path}/infer",
+            endpoint=infer,
+            id=f"infer_{which}",
+            tag=_TAG,
+            summary="Score in the format of the Open Inference Protocol",
+            description=(
+                "Each input of the task is a BYTES tensor. Tensors are JSON, or binary with the extension "
+                "`binary_tensor_data` and the header `Inference-Header-Content-Length`, which this document does "
+                "not describe."
+            ),
+            returns="The requested outputs; by default, all of them.",
+            request_types=(InferRequest,),
+            request_examples=(Example("Labels and decisions", _INFER),),
+            response_types=(InferResponse,),
+            response_examples=(Example("Labels and decisions", _INFERRED),),
+            response_headers=("Server-Timing",),
+        ),
     ]
+
+
+_TAG: Tag = "Open Inference Protocol"
+_ONE_MODEL = {"model": "/v2/models/{model}", "model_version": "/v2/models/{model}/versions/{version}"}
+"""Paths of a model, by their part of the operation ids."""
+_METADATA = ModelMetadata(
+    name="praise",
+    versions=["3f0c9a1b22de"],
+    platform="onnxruntime_onnx",
+    inputs=[TensorMetadata("response", "BYTES", [-1])],
+    outputs=[
+        TensorMetadata("label", "BYTES", [-1]),
+        TensorMetadata("probabilities", "FP64", [-1, 3]),
+        TensorMetadata("decision", "BYTES", [-1]),
+        TensorMetadata("reason", "BYTES", [-1]),
+    ],
+)
+_INFER = {
+    "inputs": [{"name": "response", "shape": [1], "datatype": "BYTES", "data": ["You worked hard on this."]}],
+    "outputs": [{"name": "label"}, {"name": "decision"}],
+}
+_INFERRED = InferResponse(
+    "praise",
+    "3f0c9a1b22de",
+    [OutputTensor("label", [1], "BYTES", ["process"]), OutputTensor("decision", [1], "BYTES", ["accept"])],
+)
 
 
 def _requested_model(request: Request) -> str:

@@ -15,6 +15,9 @@ from edgedistill_serve.server.request.openapi import JSON, Operation, build_open
 
 PAGE_FILES = {
     "index.html": "text/html; charset=utf-8",
+    "docs.html": "text/html; charset=utf-8",
+    "docs.css": "text/css; charset=utf-8",
+    "docs.js": "text/javascript; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
     "json.js": "text/javascript; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
@@ -24,6 +27,8 @@ PAGE_FILES = {
     "icon.svg": "image/svg+xml",
 }
 """The served files of the folder `page`, with their media types."""
+_PATHS = {"index.html": "/", "docs.html": "/docs"}
+"""Paths of the files that are not served as `/page/NAME`."""
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
@@ -41,10 +46,10 @@ _HEADERS = {
 
 
 def page_routes() -> list[Route]:
-    """Return the routes of the page, `/` and `/page/NAME`. The files are read once."""
+    """Return the routes of the pages at `/` and `/docs`, and of their files. The files are read once."""
     folder = files("edgedistill_serve") / "page"
     return [
-        static_route("/" if name == "index.html" else f"/page/{name}", (folder / name).read_bytes(), media_type)
+        static_route(_PATHS.get(name, f"/page/{name}"), (folder / name).read_bytes(), media_type)
         for name, media_type in PAGE_FILES.items()
     ]
 
@@ -62,21 +67,6 @@ def static_route(path: str, content: bytes, media_type: str) -> Route:
     return Route(path, file, include_in_schema=False)
 
 
-def document_routes(operations: Sequence[Operation], limits: Limits) -> list[Route]:
-    """Return the routes of the OpenAPI document and of the page that shows it."""
-    document = msgspec.json.encode(build_openapi(operations, limits))
-    folder = files("edgedistill_serve") / "server"
-    contents = {
-        "/openapi.json": (document, JSON),
-        "/docs": ((folder / "docs.html").read_bytes(), "text/html"),
-        "/page/docs.css": ((folder / "docs.css").read_bytes(), "text/css"),
-        "/page/docs.js": ((folder / "docs.js").read_bytes(), "text/javascript"),
-    }
-    return [_document_route(path, *content) for path, content in contents.items()]
-
-
-def _document_route(path: str, content: bytes, media_type: str) -> Route:
-    async def endpoint(_: Request) -> Response:
-        return Response(content, media_type=media_type, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
-
-    return Route(path, endpoint, include_in_schema=False)
+def document_route(operations: Sequence[Operation], limits: Limits) -> Route:
+    """Return the route of the OpenAPI document."""
+    return static_route("/openapi.json", msgspec.json.encode(build_openapi(operations, limits)), JSON)

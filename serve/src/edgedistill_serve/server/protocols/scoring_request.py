@@ -17,7 +17,7 @@ from edgedistill_serve.server.log_lines import add_log_fields
 from edgedistill_serve.server.protocols.oip_binary import HEADER_LENGTH
 from edgedistill_serve.server.queue.work_item import TIMINGS, Lane, Timing
 from edgedistill_serve.server.request.body_reader import read_body
-from edgedistill_serve.server.request.openapi import JSON
+from edgedistill_serve.server.request.openapi import BODY_HINT, JSON
 from edgedistill_serve.server.service import Answer, ParsedRequest, Service, is_short
 from edgedistill_serve.task.task import INPUTS
 
@@ -25,7 +25,6 @@ T = TypeVar("T")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _JSON_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
 _LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_HINT = 'Send {"response": "…"}, or an object with all inputs of the task, or {"responses": […]} with a list of either.'
 
 
 class ScoringRequest:
@@ -130,12 +129,12 @@ def parse_score_request(body: bytes, *, max_items: int) -> ParsedRequest:
     """
     content = decode_json(body)
     if not isinstance(content, dict):
-        raise WrongShape("the body is not an object", hint=_HINT)
+        raise WrongShape("the body is not an object", hint=BODY_HINT)
     model = content.get("model")
     if model is not None and not isinstance(model, str):
         raise WrongShape("the name of the model is not a string", where="model")
     if ("response" in content) == ("responses" in content):
-        raise WrongShape("the body must have either 'response' or 'responses'", hint=_HINT)
+        raise WrongShape("the body must have either 'response' or 'responses'", hint=BODY_HINT)
     if "response" in content:
         return ParsedRequest((content,), is_list=False, model=model)
     return ParsedRequest(_parse_list(content, max_items), is_list=True, model=model)
@@ -163,7 +162,7 @@ def check_texts(response: Any, limit: int, where: str | None = None) -> None:
             )
 
 
-def decode_json(text: bytes, *, name: str = "body", hint: str = _HINT) -> Any:
+def decode_json(text: bytes, *, name: str = "body", hint: str = BODY_HINT) -> Any:
     """Decode JSON.
 
     Args:
@@ -212,7 +211,7 @@ def _has_repeated_key(text: bytes, content: Any) -> bool:
 def _parse_list(content: Mapping[str, Any], max_items: int) -> tuple[Any, ...]:
     responses = content["responses"]
     if not isinstance(responses, list):
-        raise WrongShape("the value is not a list", where="responses", hint=_HINT)
+        raise WrongShape("the value is not a list", where="responses", hint=BODY_HINT)
     if len(responses) > max_items:
         raise RequestTooLarge(
             f"the list has {len(responses)} responses, the limit is {max_items}",

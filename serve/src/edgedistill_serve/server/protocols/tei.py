@@ -20,7 +20,7 @@ from edgedistill_serve.hidden_texts import HiddenTexts
 from edgedistill_serve.scoring.scorer import Score, Scorer
 from edgedistill_serve.server.limits import Limits
 from edgedistill_serve.server.protocols.scoring_request import ScoringRequest, decode_json
-from edgedistill_serve.server.request.openapi import JSON, Operation
+from edgedistill_serve.server.request.openapi import JSON, Example, Operation
 from edgedistill_serve.server.service import Answer, ParsedRequest, Service
 from edgedistill_serve.task.label_decoding import LabelDecoder
 
@@ -265,23 +265,63 @@ def tei_operations(service: Service) -> list[Operation]:
         Operation(
             path="/predict",
             endpoint=predict,
+            id="predict",
+            tag="text-embeddings-inference",
             summary="Score in the format of text-embeddings-inference",
+            description="The answer has no decision: check yourself which texts a person should see.",
+            returns="For each text, all labels with their scores, in descending order.",
             request_types=(PredictRequest,),
+            request_examples=(
+                Example("A text", {"inputs": "You worked hard on this."}),
+                Example("A batch", {"inputs": [["You worked hard on this."], ["So smart!"]], "truncate": True}),
+            ),
             response_types=(list[Prediction | list[Prediction]],),
+            response_examples=(
+                Example("Of a text", _PREDICTIONS),
+                Example("Of a batch", [_PREDICTIONS, [*reversed(_PREDICTIONS)]]),
+            ),
+            response_headers=("Server-Timing",),
         ),
         Operation(
             path="/info",
             endpoint=information,
+            id="get_info",
+            tag="text-embeddings-inference",
             summary="The default model, in the format of text-embeddings-inference",
+            returns="The model and the limits of the server.",
             response_types=(Info,),
+            response_examples=(Example("A model", _INFO),),
             error_statuses=(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
         ),
         Operation(
             path="/health",
             endpoint=health,
+            id="check_health",
+            tag="text-embeddings-inference",
             summary="Whether requests are accepted",
+            returns="Requests are accepted; the body is empty.",
             response_media="text/plain",
             error_statuses=(HTTPStatus.SERVICE_UNAVAILABLE,),
             is_open=True,
         ),
     ]
+
+
+_PREDICTIONS = [Prediction(0.91, "process"), Prediction(0.06, "outcome"), Prediction(0.03, "person")]
+_LABELS = ClassifierLabels({"0": "process", "1": "outcome", "2": "person"}, {"process": 0, "outcome": 1, "person": 2})
+_INFO = Info(
+    model_id="praise",
+    model_sha="3f0c9a1b22de",
+    model_dtype="int8",
+    model_type=ClassifierType(_LABELS),
+    max_concurrent_requests=4000,
+    max_input_length=128,
+    max_batch_tokens=128,
+    max_batch_requests=1,
+    max_client_batch_size=1000,
+    auto_truncate=False,
+    tokenization_workers=4,
+    version=version("edgedistill-serve"),
+    sha=None,
+    docker_label=None,
+)

@@ -1,6 +1,6 @@
 """The bodies of the `/v1` protocol as types, from which the OpenAPI document is generated."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -9,6 +9,7 @@ from edgedistill_serve.bundle.guarantee import Guarantee, describe_guarantee
 from edgedistill_serve.bundle.manifest import NoveltyFit, ReviewRule
 from edgedistill_serve.hidden_texts import HiddenTexts
 from edgedistill_serve.scoring.occlusion import WordEffect
+from edgedistill_serve.scoring.score import Reason
 from edgedistill_serve.scoring.scorer import Scorer
 from edgedistill_serve.task.contexts import ShownContexts
 
@@ -80,8 +81,8 @@ class ScoredResponse(msgspec.Struct, frozen=True):
     label: str
     probability: float
     probabilities: dict[str, float]
-    decision: str
-    reason: str | None
+    decision: Literal["accept", "review"]
+    reason: Reason | None
     truncated: bool
     tokens: int
     unknown_share: float
@@ -190,8 +191,13 @@ class Model(msgspec.Struct, frozen=True):
         )
 
 
-class Taken(msgspec.Struct, frozen=True):
-    """Limits of one request: the number of responses, and the bytes of the body."""
+class RequestLimits(msgspec.Struct, frozen=True):
+    """Limits of one request.
+
+    Attributes:
+        items: Largest number of responses.
+        body_bytes: Largest body in bytes.
+    """
 
     items: int
     body_bytes: int
@@ -201,4 +207,4 @@ class Models(msgspec.Struct, frozen=True):
     """The served models."""
 
     models: list[Model]
-    limits: Taken
+    limits: RequestLimits

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from edgedistill_serve.errors import EdgeDistillError, RequestTooLarge, WrongShape
 from edgedistill_serve.scoring.occlusion import WordEffect, remove_word, split_words, word_effects
 from edgedistill_serve.scoring.scorer import Score, Scorer
+from edgedistill_serve.server.protocols import examples
 from edgedistill_serve.server.protocols.scoring_request import ScoringRequest, parse_score_request
 from edgedistill_serve.server.protocols.v1_bulk import MEDIA_TYPE, BulkAnswer
 from edgedistill_serve.server.protocols.v1_messages import (
@@ -22,9 +23,9 @@ from edgedistill_serve.server.protocols.v1_messages import (
     Models,
     NoScore,
     OneResponse,
+    RequestLimits,
     ScoredResponse,
     ScoredResponses,
-    Taken,
 )
 from edgedistill_serve.server.request.body_reader import check_encoding
 from edgedistill_serve.server.request.openapi import JSON, Operation
@@ -133,38 +134,71 @@ def v1_operations(service: Service) -> list[Operation]:
     async def models(_: Request) -> Response:
         service.check_ready()
         served = [Model.from_scorer(scorer) for scorer in service.models.scorers]
-        return Response(msgspec.json.encode(Models(served, Taken(limits.items, limits.body_bytes))), media_type=JSON)
+        return Response(
+            msgspec.json.encode(Models(served, RequestLimits(limits.items, limits.body_bytes))), media_type=JSON
+        )
 
     return [
         Operation(
             path="/v1/score",
             endpoint=score,
+            id="score",
+            tag="Scoring",
             summary="Score one response, or a list",
+            description="A list has at most as many responses as `GET /v1/models` says in `limits`.",
+            returns="The score of the response, or the scores of the list in its order.",
             request_types=(OneResponse, ManyResponses),
+            request_examples=examples.REQUESTS,
             response_types=(ScoredResponse, ScoredResponses),
+            response_examples=examples.SCORED,
+            response_headers=("Server-Timing",),
         ),
         Operation(
             path="/v1/score/bulk",
             endpoint=bulk,
+            id="score_bulk",
+            tag="Scoring",
             summary="Score any number of responses, one line of JSON each",
+            description=(
+                "Each line is a text or an object with the inputs of the task; the schema is that of a line. The "
+                "client must read while it sends. A line with `ended` is the last one: its row and later ones were not "
+                "scored, and can be sent again."
+            ),
+            returns="A line for each line of the request, in its order, as soon as it is scored.",
             request_types=(str | Inputs,),
             request_media=MEDIA_TYPE,
+            request_examples=examples.LINES,
             query=("model",),
             response_media=MEDIA_TYPE,
             response_types=(Score, NoScore),
+            response_examples=examples.SCORED_LINES,
+            response_headers=("X-Model",),
         ),
         Operation(
             path="/v1/explain",
             endpoint=explain_response,
+            id="explain",
+            tag="Scoring",
             summary="Score one response, and explain the score by its words",
+            description=(
+                f"Each word is removed in turn, and the rest is scored again. At most {MAX_WORDS} words are accepted."
+            ),
+            returns="The score of the response, and the effect of each of its words.",
             request_types=(OneResponse,),
+            request_examples=(examples.RESPONSE, examples.RESPONSE_WITH_CONTEXT),
             response_types=(ExplainedResponse,),
+            response_examples=(examples.EXPLAINED,),
+            response_headers=("Server-Timing",),
         ),
         Operation(
             path="/v1/models",
             endpoint=models,
+            id="list_models",
+            tag="Scoring",
             summary="The served models",
+            returns="The models, and the limits of one request.",
             response_types=(Models,),
+            response_examples=(examples.MODELS,),
             error_statuses=(HTTPStatus.SERVICE_UNAVAILABLE,),
         ),
     ]
