@@ -27,6 +27,7 @@ from edgedistill.cli.compare import (
     with_served,
 )
 from edgedistill.cli.dispatch import BatchInOption, BatchOption, BatchOutOption, DispatchOptions, EstimateOption
+from edgedistill.cli.doctor import doctor
 from edgedistill.cli.estimate import estimate
 from edgedistill.cli.evaluate import (
     Clusters,
@@ -459,6 +460,7 @@ app.command("evaluate")(_evaluate)
 app.command("export")(_export)
 app.command("compare")(_compare)
 app.command("code")(code)
+app.command("doctor")(doctor)
 app.command("estimate")(estimate)
 app.command("monitor")(monitor)
 app.command("report")(report)

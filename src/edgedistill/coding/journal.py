@@ -27,6 +27,8 @@ import msgspec
 from edgedistill.errors import DataError
 
 _NEW_FILE = 0o600  # notes may name learners
+_BINARY = getattr(os, "O_BINARY", 0)
+"""On Windows, a file that is opened without it gets a carriage return before each line break."""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="event"):
@@ -214,7 +216,7 @@ class Journal:
         self._count = len(self.events)
         self._ends_whole = False
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT, _NEW_FILE)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, _NEW_FILE)
             self._cut()
             _sync_folder(path.parent)
         except OSError as error:
@@ -236,9 +238,10 @@ class Journal:
             if not self._ends_whole:
                 self._cut()
             self._ends_whole = False
-            written = 0
-            while written < len(data):
-                written += os.pwrite(self._file, data[written:], self._end + written)
+            os.lseek(self._file, self._end, os.SEEK_SET)  # Windows has no pwrite
+            left = data
+            while left:
+                left = left[os.write(self._file, left) :]
             os.fsync(self._file)
         except OSError as error:
             self._take_back()
@@ -280,6 +283,8 @@ def _reason(error: OSError) -> str:
 
 def _sync_folder(folder: Path) -> None:
     """Sync a folder, so that a new file in it survives a power failure."""
+    if os.name != "posix":  # other systems cannot open a folder
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

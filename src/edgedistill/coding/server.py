@@ -30,6 +30,7 @@ from edgedistill_serve.errors import KeyMissing, NotJson, WrongShape
 from edgedistill_serve.server.limits import Limits
 from edgedistill_serve.server.middleware.host_check import LOCAL_HOSTS, HostCheck
 from edgedistill_serve.server.middleware.request_log import RequestLog
+from edgedistill_serve.server.process import stop_signals
 from edgedistill_serve.server.protocols.page_routes import static_route
 from edgedistill_serve.server.request.body_reader import BodyMemory, find_header, read_body
 from edgedistill_serve.server.request.error_responses import error_response, error_status
@@ -203,8 +204,8 @@ def serve_session(session: CodingSession, *, port: int = 0, on_listening: Callab
 async def _serve(app: Starlette, listener: socket.socket, on_listening: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ended.set)
+    for number in stop_signals():  # Windows has no `add_signal_handler`
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(ended.set))
     connections = Connections(app, _LIMITS, _LIMITS.connections)
     accepting = await loop.create_server(partial(Connection, connections), sock=listener)
     on_listening()  # not before: a signal would end the process without writing the table

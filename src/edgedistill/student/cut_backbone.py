@@ -4,6 +4,7 @@ A cut after training changes the tokens of new texts, and with them labels that 
 (docs/decisions/0058-vocabulary-cut-for-unigram.md). Cut before training, the student learns from what it will read.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def cut_backbone(
         whole.mkdir()
         load_tokenizer_and_padding(backbone, model, whole)
         for file in (backbone / "config.json", *backbone.glob("*.safetensors")):
-            (whole / file.name).symlink_to(file.resolve())
+            _link(file, whole / file.name)
         try:
             cut = cut_files(whole, model, texts, aside / "cut", authors=authors)
         except (ExportFailed, CheckpointError) as error:
@@ -56,3 +57,11 @@ def cut_backbone(
         with replacing(folder) as new:
             copy_files(aside / "cut", new)
     return cut
+
+
+def _link(file: Path, to: Path) -> None:
+    """Link to a file, also on another file system; where links are not allowed, as on Windows, copy it."""
+    try:
+        to.symlink_to(file.resolve())
+    except OSError:
+        shutil.copyfile(file, to)

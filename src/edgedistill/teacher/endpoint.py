@@ -7,6 +7,7 @@ Capabilities        what the endpoint is known to support
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -126,6 +127,11 @@ def _no_connection(fatal: Fatal, said: str) -> tuple[str, str]:
             )
 
 
+def set_variable(name: str) -> str:
+    """Return the command that sets an environment variable in this system's usual shell."""
+    return f'$env:{name} = "…"' if sys.platform == "win32" else f"export {name}=…"
+
+
 NO_KEY = "none"
 """Stands for the key of an endpoint that needs none; nothing is sent."""
 
@@ -180,7 +186,7 @@ def read_api_key(section: TeacherSection, environ: Mapping[str, str]) -> str:
         raise TeacherRefusedKey(
             f"the environment variable {variable} is not set or empty",
             where="teacher.api_key_env",
-            hint=f"Set it (export {variable}=…), or write `api_key_env: null` if the endpoint needs no key.",
+            hint=f"Set it ({set_variable(variable)}), or write `api_key_env: null` if the endpoint needs no key.",
         )
     return key
 
@@ -292,6 +298,25 @@ class Endpoint:
             sent=tuple(request.sampling),
         )
 
+    async def list_models(self, seconds: float) -> HttpReply:
+        """Ask for the list of models, once; return the reply, whatever its status.
+
+        Args:
+            seconds: How long it may take.
+
+        Raises:
+            TeacherUnreachable: There is no reply.
+        """
+        try:
+            return await self._client.send("GET", "/models", seconds=seconds)
+        except (TimeoutError, httpx2.HTTPError, UnusableReply) as error:
+            outcome = classify_client_error(error, verified=False)
+        if isinstance(outcome, Fatal):
+            what, hint = _no_connection(outcome, f"({outcome.code})")
+        else:
+            what, hint = self._describe_silence(outcome)
+        raise TeacherUnreachable(what, where=self._section.base_url, hint=hint)
+
     def fatal_error(self, fatal: Fatal, request: TeacherRequest) -> TeacherError:
         """Return the error for an outcome that no request can avoid."""
         return build_teacher_error(replace(fatal, sentence=quote(fatal.sentence, request)), self._section)
@@ -303,17 +328,22 @@ class Endpoint:
 
     def unreachable_error(self, outcome: Retryable) -> TeacherUnreachable:
         """Return the error for an endpoint that keeps failing."""
+        what, hint = self._describe_silence(outcome)
+        return TeacherUnreachable(
+            what, where=self._section.base_url, hint=f"{hint} All answers are saved; run again to continue."
+        )
+
+    def _describe_silence(self, outcome: Retryable) -> tuple[str, str]:
+        """Return why there is no answer, and a hint."""
         code, proxy = outcome.failure.code, find_proxy(self._section.base_url)
-        what = f"it only answers with {code}" if code else _describe_silence(outcome)
+        what = f"it only answers with {code}" if code else _describe_failure(outcome)
         hint = "Check teacher.base_url and that the server runs."
         if proxy and (outcome.unreachable or outcome.failure.cause is FailureCause.DROPPED):
             what = f"no connection through the proxy that the environment variable {proxy} names" + f" ({code})" * bool(
                 code
             )
             hint = f"Check {proxy}, or unset it; NO_PROXY lists addresses without a proxy."
-        return TeacherUnreachable(
-            what, where=self._section.base_url, hint=f"{hint} All answers are saved; run again to continue."
-        )
+        return what, hint
 
     def _without_key(self, reply: HttpReply) -> str:
         """Return a reply's text without the key, which some endpoints repeat in their errors."""
@@ -321,7 +351,7 @@ class Endpoint:
         return reply.text if key == NO_KEY or len(key) < _SHORTEST_KEY else reply.text.replace(key, "[API key]")
 
 
-def _describe_silence(outcome: Retryable) -> str:
+def _describe_failure(outcome: Retryable) -> str:
     if outcome.unreachable:
         return "nothing listens there"
     if outcome.failure.cause is FailureCause.TIMED_OUT:

@@ -14,26 +14,8 @@ import pytest
 from edgedistill_serve import CannotListen
 from edgedistill_serve.server.transport.sockets_and_tls import Address, open_listener, raise_connection_limit
 
+from ...without_posix import REMOVED
 from .conftest import COMMAND
-
-REMOVED = """
-import asyncio, os, signal, sys
-
-for name in ("SIGHUP", "SIGALRM", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGKILL", "SIGPIPE", "SIGXCPU", "alarm", "pause",
-             "setitimer", "pthread_sigmask", "pthread_kill", "sigwait", "siginterrupt"):
-    vars(signal).pop(name, None)
-for name in ("fork", "forkpty", "register_at_fork", "sched_getaffinity", "getuid", "geteuid", "getgid", "setsid",
-             "killpg", "nice", "O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC", "sysconf", "fchmod", "wait4"):
-    vars(os).pop(name, None)
-for name in ("resource", "fcntl", "pwd", "grp", "termios"):
-    sys.modules[name] = None
-
-def refuse(*_):
-    raise NotImplementedError
-
-asyncio.SelectorEventLoop.add_signal_handler = refuse
-print("REMOVED", file=sys.stderr)
-"""
 
 
 @pytest.fixture(scope="module")

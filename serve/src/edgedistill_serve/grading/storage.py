@@ -255,6 +255,9 @@ class LocalFolder:
                     with suppress(OSError):
                         path.unlink(missing_ok=True)
         finally:
+            if fcntl is None:  # Windows does not delete open files
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
             self.remove_empty()
 
 
@@ -263,13 +266,18 @@ LOCK = ".lock"
 
 
 def lock(file: BinaryIO) -> None:
-    """Lock a file for as long as it is open; on Windows, which does not delete open files, do nothing.
+    """Lock a file for as long as it is open.
 
     Raises:
         OSError: Another process has locked it.
     """
     if fcntl is not None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    else:
+        import msvcrt
+
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]  # only on Windows
 
 
 class RemoteFolder:
