@@ -1,7 +1,7 @@
 """Nothing that Windows lacks is needed: not to import a module, to code, to cut a vocabulary, or to grade.
 
-mypy knows from its stubs of the standard library what each system has. The tests run on other systems, without the names
-that Windows lacks.
+mypy knows from its stubs of the standard library what each system has. The tests run on other systems, without
+the names that Windows lacks.
 """
 
 import fcntl

@@ -255,7 +255,7 @@ class LocalFolder:
                     with suppress(OSError):
                         path.unlink(missing_ok=True)
         finally:
-            if fcntl is None:  # Windows does not delete open files
+            if _is_windows():  # it does not delete open files
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
             self.remove_empty()
@@ -271,13 +271,17 @@ def lock(file: BinaryIO) -> None:
     Raises:
         OSError: Another process has locked it.
     """
-    if fcntl is not None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    else:
+    if _is_windows():
         import msvcrt
 
         file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]  # only on Windows
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]  # not in other systems' stubs
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_windows() -> bool:
+    return fcntl is None
 
 
 class RemoteFolder:
