@@ -1,6 +1,6 @@
 """A project file whose stages can be run from Python, as `edgedistill run` does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -8,6 +8,7 @@ from edgedistill.data import Records, read_records
 from edgedistill.progress import OnProgress
 from edgedistill.project import Project as ProjectFile
 from edgedistill.project.reading import read_checked
+from edgedistill_serve.task.task import Kind
 
 if TYPE_CHECKING:  # the stages import torch, and an invalid project file should fail without it
     from edgedistill.decisions.learning_curve import LearningCurve
@@ -36,6 +37,53 @@ class Project(ProjectFile):
             ProjectFileError: The file does not exist or is not valid YAML, or a key is unknown, missing or invalid.
         """
         return read_checked(Path(path), cls, "`edgedistill init NAME` writes a new one.")
+
+    @classmethod
+    def from_file(
+        cls,
+        table: Path | str,
+        folder: Path | str | None = None,
+        *,
+        columns: Mapping[str, str] | None = None,
+        header_row: int | None = None,
+        first_row: int | None = None,
+        kind: Kind | None = None,
+        remove_html: bool | None = None,
+        uncoded: bool = False,
+        on_message: Callable[[str], None] = print,
+    ) -> Self:
+        """Write a project for a table as people have it, as `edgedistill init --from` does, and read it.
+
+        Args:
+            table: An xlsx, CSV, TSV, JSONL or Parquet file, such as an export of Google Forms, Microsoft Forms, Moodle,
+                Canvas, Qualtrics or Label Studio; or a JSON export of Label Studio.
+            folder: The folder to create; None: one with the name of the table, in the working folder.
+            columns: By key (``id``, ``question``, ``reference_answer``, ``rubric``, ``response``, ``label``,
+                ``split``), the name of its column; others are found.
+            header_row: The row with the names of the columns, from 1; None to find it.
+            first_row: The first row of responses; None: the one after the header.
+            kind: Of the task; None to find it by the labels.
+            remove_html: Whether to read the text that HTML shows; None: if there is any.
+            uncoded: Whether no column has human codes.
+            on_message: Called with what was assumed, a sentence each.
+
+        Raises:
+            ArgumentError: An argument is not valid.
+            DataError: The table cannot be read, or no column looks like responses; the message has the fix.
+            ProjectFileError: The folder exists and is not empty, or cannot be written.
+
+        Example:
+            Project.from_file("responses.xlsx", "praise", columns={"label": "Code (AM)"}).run()
+        """
+        from edgedistill.new_project import TableOptions, project_from_table
+        from edgedistill_serve.grading.header_rows import HeaderRows
+
+        header = HeaderRows(header_row or 1, first_row) if header_row or first_row else None
+        options = TableOptions(columns or {}, header, kind, remove_html, uncoded)
+        new = project_from_table(Path(table), None if folder is None else Path(folder), options)
+        for note in (*new.notes, *([new.problem] if new.problem else [])):
+            on_message(note)
+        return cls.load(new.file)
 
     def run(
         self,

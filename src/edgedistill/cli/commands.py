@@ -55,6 +55,7 @@ from edgedistill.cli.export import (
     check_publish_options,
     web,
 )
+from edgedistill.cli.init import init
 from edgedistill.cli.monitor import monitor
 from edgedistill.cli.report import preregister, report
 from edgedistill.cli.review import review_app
@@ -63,7 +64,6 @@ from edgedistill.cli.teacher import teacher_app
 from edgedistill.cli.terminal import Terminal
 from edgedistill.data import read_records
 from edgedistill.errors import ArgumentError, EdgeDistillError, Paused
-from edgedistill.project.template import write_template
 from edgedistill.runnable_project import Project
 from edgedistill_serve.cli.terminal import escape_unencodable, one_line
 
@@ -99,19 +99,7 @@ def _root(show: Annotated[bool, typer.Option("--version", help="Print the versio
         raise typer.Exit
 
 
-@app.command()
-def init(
-    name: Annotated[Path, typer.Argument(metavar="NAME", help="The new folder.")], as_json: AsJson = False
-) -> None:
-    """Create a project folder with a commented project file.
-
-    Example: edgedistill init praise
-    """
-    files = write_template(name)
-    terminal = Terminal(as_json=as_json)
-    for file in files:
-        terminal.console.print(f"wrote {file}")
-    terminal.finish({"files": [str(file) for file in files]})
+app.command("init")(init)
 
 
 @app.command()

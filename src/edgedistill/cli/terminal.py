@@ -52,11 +52,15 @@ class Terminal:
         """Print the project and its row counts."""
         say = self.console.print
         say(Text.assemble((project.name, "bold"), f"  {project.path}"))
+        self.row_counts(records)
+        for note in records.notes:
+            say(f"  note: {note}")
+
+    def row_counts(self, records: Records) -> None:
+        """Print what became of the rows of every file."""
         for account in records.row_counts:
             used = ", ".join(f"{n} {what}" for what, n in account.used.items())
-            say(f"  {account.file}: {account.read} rows read = {used}{_set_aside(account.set_aside)}")
-        for note in records.splits.notes:
-            say(f"  note: {note}")
+            self.console.print(f"  {account.file}: {account.read} rows read = {used}{_set_aside(account.set_aside)}")
 
     def step(self, step: "StageResult") -> None:
         """Print the result of a stage."""

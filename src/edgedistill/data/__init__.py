@@ -1,6 +1,8 @@
 """The rows of a project: strict reading, splits without leakage, and a count of every row.
 
 types.py      one frozen type for each stage
+project_tables.py
+              the tables as people have them: columns, ids, HTML and spellings of labels
 tables.py     from table rows to responses, coded or not
 twins.py      when two texts are the same to a student, and when nearly
 splitting.py  train, validation and test

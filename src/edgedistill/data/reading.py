@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
 
+from edgedistill.data.project_tables import ProjectTable, read_project_table
 from edgedistill.data.splitting import Splits, split_rows
 from edgedistill.data.tables import CodedRow, Columns, FileRows, read_coded, read_reviewed, read_uncoded
 from edgedistill.data.twins import NEAR_DUPLICATE, Twin, find_twins, same_group, same_row
 from edgedistill.data.types import Population, Response, SetAside, TrainRows, ValidationRows
 from edgedistill.errors import DataError
 from edgedistill.project.schema import Project
-from edgedistill_serve.grading.table_reader import read_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,14 @@ class Records:
             validation or test row, or shares a group with them.
         set_aside: Rows that are not used, with reasons.
         row_counts: One per file.
+        notes: What was assumed when the files were read, such as their encoding; and the notes of the splits.
     """
 
     splits: Splits
     unlabelled: tuple[Response, ...]
     set_aside: tuple[SetAside, ...]
     row_counts: tuple[RowCounts, ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_records(project: Project) -> Records:
@@ -54,22 +56,28 @@ def read_records(project: Project) -> Records:
     data = project.data
     columns = _columns(project)
     human_file = project.folder / data.human
-    coded = read_coded(data.human.name, read_rows(human_file), columns)
+    table = read_project_table(project, data.human)
+    notes = [*table.notes]
+    coded = read_coded(data.human.name, table.rows, columns)
     near = near_duplicate(project)
     splits = split_rows(data.human.name, coded.rows, data.split, project.task.task, near, held_out=held_out(project))
     sizes = {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)}
     row_counts, aside = [_row_counts(human_file, coded.read, sizes, coded.set_aside)], [*coded.set_aside]
     if data.reviewed is not None and (file := project.folder / data.reviewed).exists():
-        reviewed = read_reviewed(data.reviewed.name, read_rows(file), columns)
+        table = read_project_table(project, data.reviewed)
+        notes += table.notes
+        reviewed = read_reviewed(data.reviewed.name, table.rows, columns)
         splits, used, reviewed_aside = _with_reviewed(reviewed, splits, near, held_out=held_out(project))
         row_counts.append(_row_counts(file, reviewed.read, used, reviewed_aside))
         aside += reviewed_aside
     if data.unlabelled is None:
-        return Records(splits, (), tuple(aside), tuple(row_counts))
-    uncoded = read_responses(project, data.unlabelled, splits)
+        return Records(splits, (), tuple(aside), tuple(row_counts), (*notes, *splits.notes))
+    table = read_project_table(project, data.unlabelled)
+    notes += [note for note in table.notes if note not in notes]
+    uncoded = _read_responses(project, data.unlabelled, table, splits)
     file = project.folder / data.unlabelled
     row_counts.append(_row_counts(file, uncoded.read, {"to label": len(uncoded.rows)}, uncoded.set_aside))
-    return Records(splits, uncoded.rows, (*aside, *uncoded.set_aside), tuple(row_counts))
+    return Records(splits, uncoded.rows, (*aside, *uncoded.set_aside), tuple(row_counts), (*notes, *splits.notes))
 
 
 def read_responses(project: Project, file: Path, splits: Splits) -> FileRows[Response]:
@@ -86,7 +94,11 @@ def read_responses(project: Project, file: Path, splits: Splits) -> FileRows[Res
     Raises:
         DataError: The file or a row cannot be used; the message names the file, the row and the fix.
     """
-    uncoded = read_uncoded(file.name, read_rows(project.folder / file), _columns(project))
+    return _read_responses(project, file, read_project_table(project, file), splits)
+
+
+def _read_responses(project: Project, file: Path, table: ProjectTable, splits: Splits) -> FileRows[Response]:
+    uncoded = read_uncoded(file.name, table.rows, _columns(project))
     return _without_twins(uncoded, splits, near_duplicate(project), held_out=held_out(project))
 
 
@@ -100,7 +112,7 @@ def read_all_responses(project: Project, file: Path) -> tuple[Response, ...]:
     Raises:
         DataError: The file or a row cannot be used; the message names the file, the row and the fix.
     """
-    return read_uncoded(file.name, read_rows(project.folder / file), _columns(project)).rows
+    return read_uncoded(file.name, read_project_table(project, file).rows, _columns(project)).rows
 
 
 def read_population(project: Project, file: Path, splits: Splits) -> Population:
@@ -118,7 +130,7 @@ def read_population(project: Project, file: Path, splits: Splits) -> Population:
         DataError: The file or a row cannot be used, or no row can; the message names the file, the row and the fix.
     """
     columns = replace(_columns(project), question_by=None)  # nothing is trained or chosen on these rows
-    uncoded = read_uncoded(file.name, read_rows(project.folder / file), columns)
+    uncoded = read_uncoded(file.name, read_project_table(project, file).rows, columns)
     if not uncoded.rows:
         reasons = "; ".join(f"{rows} {reason}" for reason, rows in _by_reason(uncoded.set_aside).items())
         raise DataError(

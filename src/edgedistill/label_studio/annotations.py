@@ -107,7 +107,7 @@ class _Reading:
                 self.left_out[ACCEPTED_PREDICTION] += 1
             else:
                 values = [each.get("value") for each in results]
-                answers = [answer for value in values for answer in _answers(value)]
+                answers = [answer for value in values for answer in answers_of(value)]
                 self._add_annotation(ident, annotation.get("completed_by"), answers, annotation)
 
     def _add_minimal(self, record: dict[str, Any], number: int) -> None:
@@ -115,7 +115,7 @@ class _Reading:
         self.tasks.add(record.get("id", f"record {number}"))
         if record.get("annotator") is None and record.get("annotation_id") is None:
             return
-        self._add_annotation(ident, record.get("annotator"), list(_answers(record.get(self.control))), record)
+        self._add_annotation(ident, record.get("annotator"), list(answers_of(record.get(self.control))), record)
 
     def _add_annotation(
         self, ident: str, annotator: object, answers: list[tuple[str, Any]], annotation: Mapping[str, Any]
@@ -123,13 +123,13 @@ class _Reading:
         if not answers:
             self.left_out[NO_CODE] += 1
             return
-        name = _annotator(annotator)
+        name = annotator_name(annotator)
         if not name:
             self.faults.append(Fault(ident, "an annotation has no annotator"))
             return
         number = annotation.get("annotation_id", annotation.get("id"))
         last = float(number) if isinstance(number, int | float) else 0.0
-        time = _seconds(annotation.get("updated_at")), _seconds(annotation.get("created_at")), last
+        time = update_seconds(annotation.get("updated_at")), update_seconds(annotation.get("created_at")), last
         self.found.append(_Annotation(ident, name, answers, time, bool(annotation.get("ground_truth"))))
 
     def _ident(self, data: object, number: int) -> str:
@@ -152,7 +152,7 @@ class _Reading:
         for kind, value in annotation.answers:
             name = _label(kind, value, self.task)
             if name is None:
-                unknown.append(_described(kind, value))
+                unknown.append(describe_answer(kind, value))
             else:
                 names[name] = None
         if unknown:
@@ -184,7 +184,7 @@ def read_annotations(path: Path, task: Task, *, control: str = CONTROL, id_field
     """
     reading = _Reading(task, control, id_field)
     try:
-        for number, record in enumerate(_records(path), start=1):
+        for number, record in enumerate(records_of(path), start=1):
             reading.add(record, number)
     except DataError as error:
         raise DataError(error.what, where=error.where or path.name, hint=error.hint) from None
@@ -213,7 +213,12 @@ def read_annotations(path: Path, task: Task, *, control: str = CONTROL, id_field
     )
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
+def records_of(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the tasks of a JSON export, or the records of a JSON-MIN export.
+
+    Raises:
+        DataError: The file cannot be read, or is not such an export.
+    """
     try:
         content = json.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except OSError as error:
@@ -230,7 +235,7 @@ def _objects(values: object, what: str) -> list[dict[str, Any]]:
     return values
 
 
-def _answers(value: object) -> Iterator[tuple[str, Any]]:
+def answers_of(value: object) -> Iterator[tuple[str, Any]]:
     """Yield the answers in a result's value, or in the field of JSON-MIN, each with the kind of its control."""
     for each in value if isinstance(value, list) else [value]:
         if isinstance(each, str):
@@ -259,21 +264,22 @@ def _label(kind: str, value: Any, task: Task) -> str | None:
     return name if known else None
 
 
-def _described(kind: str, value: Any) -> str:
+def describe_answer(kind: str, value: Any) -> str:
+    """Return an answer as messages name it."""
     if kind == "rating":
         return f"rating {value}"
     path = value if isinstance(value, list) else [value]
     return quote_label(" > ".join(map(str, path)))
 
 
-def _annotator(completed_by: object) -> str:
+def annotator_name(completed_by: object) -> str:
     """Return who annotated: an e-mail address where the export has one, otherwise a number."""
     if isinstance(completed_by, dict):
         completed_by = completed_by.get("email") or completed_by.get("id")
     return "" if completed_by is None or isinstance(completed_by, bool) else str(completed_by).strip()
 
 
-def _seconds(time: object) -> float:
+def update_seconds(time: object) -> float:
     """Return a time as seconds since 1970; 0 for none."""
     try:
         read = dt.datetime.fromisoformat(str(time))

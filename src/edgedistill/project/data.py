@@ -1,10 +1,18 @@
 """The section `data`: files of responses, their questions, and the split."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from edgedistill.errors import DataError
 from edgedistill.project.section import Count, File, Section
+from edgedistill_serve.grading.column_names import check_distinct
+from edgedistill_serve.grading.header_rows import HeaderRows
+from edgedistill_serve.task.task import INPUTS
+
+COLUMN_KEYS = ("id", *INPUTS, "label", "split")
+"""What a column of a data file can hold."""
 
 
 class SplitSection(Section):
@@ -31,6 +39,22 @@ class DataSection(Section):
     """Data files; paths are relative to the project file."""
 
     human: File
+    columns: Mapping[str, Annotated[str, Field(min_length=1)]] = {}
+    """The names of columns as they are in the files: ``response: "2. Explain…"``. A name may be shortened by an
+    ellipsis. Columns that are not listed have the names of the keys; files without these columns are read by the keys,
+    too, except `human`."""
+    ids: Literal["column", "row_numbers"] = "column"
+    """``row_numbers``: the id of a row is the name of its file and its number, as a spreadsheet shows it."""
+    html: Literal["keep", "remove"] = "keep"
+    """``remove``: texts are HTML, and are read as the text that it shows (`edgedistill-serve grade --html` does the
+    same)."""
+    label_spelling: Literal["exact", "folded"] = "exact"
+    """``folded``: labels that differ only in case, white space, Unicode composition or typography are one label, and so
+    are ``1`` and ``1.0``."""
+    header_row: Count = 1
+    """The row with the names of the columns, in CSV, TSV and xlsx files."""
+    first_row: Count | None = None
+    """The first row of responses. Default: the one after the header; Qualtrics' three header rows are recognised."""
     unlabelled: File | None = None
     reviewed: File | None = None
     """Human codes from review, written by `edgedistill review merge`. They are train rows, or validation rows if
@@ -45,6 +69,24 @@ class DataSection(Section):
     split: SplitSection = SplitSection()
     max_characters: Count = 10_000
     """Longer responses are set aside: they are rarely answers, and the teacher would bill every token."""
+
+    @model_validator(mode="after")
+    def _columns_differ(self) -> Self:
+        if unknown := [key for key in self.columns if key not in COLUMN_KEYS]:
+            raise ValueError(f"unknown key columns.{unknown[0]}; keys here: {', '.join(COLUMN_KEYS)}")
+        if self.ids == "row_numbers" and "id" in self.columns:
+            raise ValueError("columns.id and ids: row_numbers exclude each other; remove one of them")
+        try:
+            check_distinct(self.columns, "columns")
+            self.header.check("first_row")
+        except DataError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def header(self) -> HeaderRows:
+        """Where the header of the files is."""
+        return HeaderRows(self.header_row, self.first_row)
 
     @model_validator(mode="after")
     def _known_questions_are_of_held_out_ones(self) -> Self:

@@ -123,6 +123,24 @@ def write_template(folder: Path) -> tuple[Path, ...]:
     Raises:
         ProjectFileError: The folder is not empty or cannot be written, or its name is not a valid project name.
     """
+    require_new_folder(folder)
+    name = folder.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files = {folder / "project.yaml": PROJECT.format(name=name), folder / "human.csv": HUMAN}
+        for path, text in files.items():
+            path.write_text(text, "utf-8")
+    except OSError as error:
+        raise ProjectFileError(f"cannot be written ({error.strerror})", where=str(folder)) from None
+    return tuple(files)
+
+
+def require_new_folder(folder: Path) -> None:
+    """Check that a project can be written to a folder: it has a valid name, and does not exist or is empty.
+
+    Raises:
+        ProjectFileError: It cannot.
+    """
     name = folder.name
     if (
         not name
@@ -136,10 +154,5 @@ def write_template(folder: Path) -> tuple[Path, ...]:
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ProjectFileError("already exists", where=str(folder), hint="Choose another name.")
-        folder.mkdir(parents=True, exist_ok=True)
-        files = {folder / "project.yaml": PROJECT.format(name=name), folder / "human.csv": HUMAN}
-        for path, text in files.items():
-            path.write_text(text, "utf-8")
     except OSError as error:
-        raise ProjectFileError(f"cannot be written ({error.strerror})", where=str(folder)) from None
-    return tuple(files)
+        raise ProjectFileError(f"cannot be read ({error.strerror})", where=str(folder)) from None

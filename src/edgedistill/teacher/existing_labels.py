@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
+from edgedistill.data.project_tables import read_label_file
 from edgedistill.data.reading import RowCounts
 from edgedistill.data.splitting import Splits
 from edgedistill.data.tables import is_empty_row
@@ -139,7 +140,9 @@ class ExistingLabels:
             DataError: The table cannot be used; the message names its rows.
         """
         file, task = project.folder / section.labels, project.task.task
-        table = read_label_table(file.name, read_rows(file), section, task, lambda: _digest(file))
+        columns = (*section.columns, *section.confidence)
+        rows = read_label_file(project, section.labels, columns).rows
+        table = read_label_table(file.name, rows, section, task, lambda: _digest(file))
         return cls(section, task, table)
 
     @classmethod

@@ -124,6 +124,14 @@ CHANGES: dict[str, Any] = {
     "task.redact.ids": ["text"],
     "task.redact.rules": 1,
     "data.human": "others.csv",
+    "data.columns": {"label": "second"},
+    "data.ids": "row_numbers",
+    "data.html": "remove",
+    "data.label_spelling": Together({"data.label_spelling": "folded", "data.human": "spelled.csv"}),
+    "data.header_row": Together(
+        {"data.header_row": 2, "data.human": "below-human.csv", "data.unlabelled": "below-responses.csv"}
+    ),
+    "data.first_row": 3,
     "data.unlabelled": "others-unlabelled.csv",
     "data.reviewed": "others-reviewed.csv",
     "data.group_by": "learner",
@@ -350,7 +358,7 @@ def changed(base: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 def files(tmp_path_factory):
     """A folder with every file that a project may name, in two versions."""
     folder = tmp_path_factory.mktemp("project")
-    texts = [f"text {number}{' and more' * (number % 3)}" for number in range(90)]
+    texts = [f"text {number}{' and more' * (number % 3)}{' &amp; so on' * (number == 1)}" for number in range(90)]
     for name, shift in (("human.csv", 0), ("others.csv", 1)):
         rows = [
             (
@@ -368,6 +376,7 @@ def files(tmp_path_factory):
     for name, count in (("responses.csv", 20), ("others-unlabelled.csv", 10)):
         rows = [(f"u{n}", "q0", texts[60 + n], f"v{n}") for n in range(count)]
         write(folder / name, ("id", "question", "response", "learner"), rows)
+    write_other_forms(folder)
     for name, label in (("reviewed.csv", "low"), ("others-reviewed.csv", "high")):
         write(
             folder / name, ("id", "question", "response", "label", "learner"), [("r0", "q0", texts[85], label, "v85")]
@@ -382,6 +391,13 @@ def files(tmp_path_factory):
         for file in ("mixture.csv", "runs.csv", "config.json", "bundle.json"):
             (folder / name / file).write_text(name)
     return folder
+
+
+def write_other_forms(folder: Path) -> None:
+    """Write tables with a line above the header, and with labels in another spelling."""
+    for name in ("human.csv", "responses.csv"):
+        (folder / f"below-{name}").write_text("Class 7b\n" + (folder / name).read_text("utf-8"), "utf-8")
+    (folder / "spelled.csv").write_text((folder / "human.csv").read_text("utf-8").replace(",low,", ",LOW,"), "utf-8")
 
 
 def write(file: Path, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

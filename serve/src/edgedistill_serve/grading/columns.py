@@ -3,11 +3,13 @@
 The functions here are pure: they take columns and return columns.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from edgedistill_serve.errors import DataError
+from edgedistill_serve.grading.column_names import closest_columns
 from edgedistill_serve.grading.table_reader import ExactTime
 from edgedistill_serve.grading.text_rows import value_text
 from edgedistill_serve.scoring.score import Columns as AddedColumns
@@ -63,18 +65,30 @@ class Batch:
     ends_part: bool = False
 
 
-def check_columns(names: Sequence[str], task: Task, added: AddedColumns, where: str) -> None:
+def check_columns(
+    names: Sequence[str], task: Task, added: AddedColumns, where: str, columns: Mapping[str, str] | None = None
+) -> None:
     """Check that a table has the inputs of a task and none of the columns that grading adds.
+
+    Args:
+        names: The columns of the table.
+        task: Its inputs.
+        added: The columns that grading adds.
+        where: The table, for messages.
+        columns: By input, its column, if the column has another name.
 
     Raises:
         DataError: It does not.
     """
     for name in task.inputs:
-        if name not in names:
+        column = (columns or {}).get(name, name)
+        if column not in names:
+            near = closest_columns(column, names, most=1) or ["NAME"]
             raise DataError(
-                f"there is no column {name!r}",
+                f"there is no column {column!r}",
                 where=where,
-                hint=f"The task's inputs are {', '.join(task.inputs)}; the file has {quote_columns(names)}.",
+                hint=f"The task's inputs are {', '.join(task.inputs)}; the file has {quote_columns(names)}. If another "
+                f"column has the {name}, say so: --column {name}={json.dumps(near[0], ensure_ascii=False)}",
             )
     duplicates = [name for name in added if name in names]
     if duplicates:

@@ -13,7 +13,8 @@ from io import TextIOWrapper
 from typing import BinaryIO
 
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.grading.text_rows import first_record, open_text
+from edgedistill_serve.grading.column_names import has_column
+from edgedistill_serve.grading.text_rows import open_text, read_record
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 """Those that are detected, with their names."""
@@ -123,7 +124,9 @@ _ESCAPED = re.compile("[\udc80-\udcff]+")
 _BEYOND_ASCII = re.compile("[^\0-\x7f]+")
 
 
-def detect_delimiter(file: BinaryIO, encoding: str, usual: str, needed: Collection[str]) -> tuple[str, bool]:
+def detect_delimiter(
+    file: BinaryIO, encoding: str, usual: str, needed: Collection[str], header_row: int = 1
+) -> tuple[str, bool]:
     """Return the delimiter of a CSV or TSV file, and whether its first line names it.
 
     Args:
@@ -131,11 +134,17 @@ def detect_delimiter(file: BinaryIO, encoding: str, usual: str, needed: Collecti
         encoding: Its codec.
         usual: The delimiter that its suffix stands for; if others fit as well, it is the one.
         needed: Columns that the header should have.
+        header_row: The row with the names of the columns, the first being 1.
     """
     with open_text(file, "utf-8-sig" if encoding == "utf-8" else encoding) as text:
         head = text.read(_HEADER_CHARACTERS)
     if (named := _SEPARATOR_LINE.match(head)) and named[1]:
         return named[1], True
     candidates = dict.fromkeys([usual, *DELIMITERS])
-    headers = {each: first_record(head, each) for each in candidates}
-    return max(candidates, key=lambda each: (set(needed) <= set(headers[each]), len(headers[each]))), False
+    headers = {each: read_record(head, each, header_row) for each in candidates}
+
+    def fits(delimiter: str) -> tuple[bool, int]:
+        header = headers[delimiter]
+        return all(has_column(name, header) for name in needed), len(header)
+
+    return max(candidates, key=fits), False

@@ -18,6 +18,7 @@ from edgedistill_serve.errors import DataError, EdgeDistillError
 from edgedistill_serve.grading.columns import Batch, Kind, Rejection, check_columns
 from edgedistill_serve.grading.grade_batch import GradeBatch
 from edgedistill_serve.grading.graded_journal import GradedJournal, check_journal_columns
+from edgedistill_serve.grading.header_rows import HEADER_FIRST, HeaderRows
 from edgedistill_serve.grading.part_writers import part_writer
 from edgedistill_serve.grading.parts import (
     GradingCounts,
@@ -60,6 +61,9 @@ def grade(
     encoding: str | None = None,
     read_format: str | None = None,
     write_format: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    header: HeaderRows = HEADER_FIRST,
+    html: bool = False,
     part_rows: int = PART_ROWS,
     journal: GradedJournal | None = None,
     progress: Callable[[GradingCounts, float | None], None] = lambda _counts, _share: None,
@@ -85,6 +89,11 @@ def grade(
         encoding: That of text input; by default, it is detected.
         read_format: Format of the input, if its suffix does not name it.
         write_format: Format of the output, if its suffix does not name it.
+        columns: By input of the task, its column, if the column has another name: the whole name, or its beginning with
+            an ellipsis.
+        header: Where the header is in CSV, TSV and xlsx files; Qualtrics' three header rows are recognised.
+        html: Whether the texts are HTML, of which the student reads what it shows. The table that is written has them
+            unchanged.
         part_rows: Rows of a part.
         journal: Counts the rows for `edgedistill monitor`; None for no journal.
         progress: Called after every batch with the counts and with the share of the input that has been read, which is
@@ -104,17 +113,20 @@ def grade(
         where = find_target(str(target), write_format, opened, overwrite=overwrite)
         files = find_inputs(str(source), suffixes())
         check_different(files, str(target), where)
-        read = Source(files, Reading(scorer.bundle.task.inputs, delimiter, encoding, read_format))
-        batches = GradeBatch(scorer, prefix=prefix)
-        check_columns(tuple(read.kinds), scorer.bundle.task, batches.added, files[0].name)
-        for text in read.notes:
+        inputs = scorer.bundle.task.inputs
+        if unknown := [name for name in columns or {} if name not in inputs]:
+            raise DataError(f"the task has no input {unknown[0]!r}", hint=f"Its inputs are {', '.join(inputs)}.")
+        read = Source(files, Reading(inputs, delimiter, encoding, read_format, columns or {}, header))
+        batches = GradeBatch(scorer, prefix=prefix, columns=read.columns, html=html)
+        check_columns(tuple(read.kinds), scorer.bundle.task, batches.added, files[0].name, read.columns)
+        for text in [*read.notes, *([_HTML] if html else [])]:
             note(text)
         described = manifest(
             scorer.bundle,
             {"precision": scorer.precision, "device": scorer.device},
             {file: file.fingerprint() for file in files},
             read.kinds,
-            read.dialects,
+            [*read.dialects, *_read_as(read.columns, header, html=html)],
             form=where.form,
             prefix=prefix,
             part_rows=part_rows,
@@ -126,6 +138,18 @@ def grade(
         return finish_grading(
             _Here(read, batches, parts, strict, part_rows, progress, note, stop), where, restart=restart
         )
+
+
+_HTML = "the texts are read as HTML: tags are removed, and references such as &nbsp; are characters"
+
+
+def _read_as(columns: Mapping[str, str], header: HeaderRows, *, html: bool) -> Iterator[str]:
+    """Yield what the scores depend on besides dialects, if it is not the default."""
+    yield from (f"{name} from the column {column!r}" for name, column in sorted(columns.items()))
+    if header != HEADER_FIRST:
+        yield f"header in row {header.header_row}, first row {header.first_row}"
+    if html:
+        yield "HTML"
 
 
 class Engine(Protocol):
@@ -293,10 +317,9 @@ def _until_end(first: _ScoredBatch, scored: _Scored) -> _Scored:
 def scored_batches(batches: Iterator[Batch], grade: GradeBatch) -> Iterator[_Scored]:
     """Score batches in order, several at the same time, and read some ahead."""
     threads = grade.scorer.threads
-    inputs = grade.scorer.bundle.task.inputs
 
     def score(batch: Batch) -> Mapping[str, list[Any]]:
-        return grade.columns({name: batch.columns[name] for name in inputs})
+        return grade.columns(batch.columns)
 
     def in_order() -> _Scored:
         waiting: deque[tuple[Batch, Future[Mapping[str, list[Any]]]]] = deque()

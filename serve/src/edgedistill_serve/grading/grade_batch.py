@@ -14,6 +14,7 @@ from edgedistill_serve.grading.scored_texts import BYTES, Numbers, ScoredTexts, 
 from edgedistill_serve.scoring.score import Columns as AddedColumns
 from edgedistill_serve.scoring.score import Reason, Score, score_columns
 from edgedistill_serve.scoring.scorer import Scorer, deduplicate, result_or_error
+from edgedistill_serve.task.html_text import html_to_text
 
 _REASONS: tuple[Reason, ...] = get_args(Reason)
 _OTHERS = ("probability", "novelty", "unknown_share", "tokens", "context_tokens", "context_tokens_lost", "truncated")
@@ -30,6 +31,8 @@ class GradeBatch:
         prefix: Prefix of every added column name.
         threads: Number of threads that score one batch.
         memory: Bytes for scores of texts that may come again; 0 to score every batch by itself.
+        columns: By input, its column, if the column has another name.
+        html: Whether the texts are HTML, of which the student reads what it shows; see `html_to_text`.
 
     Example:
         >>> graded = GradeBatch("bundle")(pyarrow.table({"response": ["You worked hard on this."]}))
@@ -38,9 +41,17 @@ class GradeBatch:
     """
 
     def __init__(
-        self, bundle: Bundle | Path | str | Scorer, *, prefix: str = "", threads: int = 1, memory: int = BYTES
+        self,
+        bundle: Bundle | Path | str | Scorer,
+        *,
+        prefix: str = "",
+        threads: int = 1,
+        memory: int = BYTES,
+        columns: Mapping[str, str] | None = None,
+        html: bool = False,
     ) -> None:
         self.prefix, self.threads, self.memory = prefix, threads, memory
+        self.named_columns, self.html = dict(columns or {}), html
         self._scorer = bundle if isinstance(bundle, Scorer) else None
         self._bundle: Bundle | Path | str = bundle.bundle if isinstance(bundle, Scorer) else bundle
         self._prepare()
@@ -54,10 +65,18 @@ class GradeBatch:
     def __getstate__(self) -> dict[str, Any]:
         given = self._bundle
         folder = given.folder if isinstance(given, Bundle) else Path(given)
-        return {"prefix": self.prefix, "threads": self.threads, "memory": self.memory, "folder": str(folder.absolute())}
+        return {
+            "prefix": self.prefix,
+            "threads": self.threads,
+            "memory": self.memory,
+            "columns": self.named_columns,
+            "html": self.html,
+            "folder": str(folder.absolute()),
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.prefix, self.threads, self.memory = state["prefix"], state["threads"], state["memory"]
+        self.named_columns, self.html = state["columns"], state["html"]
         self._scorer, self._bundle = None, state["folder"]
         self._prepare()
 
@@ -84,27 +103,41 @@ class GradeBatch:
             DataError: An input is missing, a column has the name of an added one, or two have one name.
         """
         names, task = table.column_names, self.scorer.bundle.task
-        check_columns(names, task, self.added, "the table")
-        if repeated := [name for name in task.inputs if names.count(name) > 1]:
+        check_columns(names, task, self.added, "the table", self.named_columns)
+        if repeated := [name for name in self.input_columns.values() if names.count(name) > 1]:
             raise DataError(f"two columns have the name {repeated[0]!r}", where="the table")
-        scores = self.columns({name: table.column(name) for name in task.inputs})
+        scores = self.columns({name: table.column(name) for name in self.input_columns.values()})
         for name, kind in self.added.items():
             table = table.append_column(name, arrow_column(scores[name], kind))
         return table
 
-    def columns(self, inputs: Mapping[str, Any]) -> dict[str, list[Any]]:
+    @property
+    def input_columns(self) -> dict[str, str]:
+        """By input of the task, its column."""
+        return {name: self.named_columns.get(name, name) for name in self.scorer.bundle.task.inputs}
+
+    def texts(self, columns: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """Return the inputs of the task, HTML as the text that it shows; see `columns`."""
+        found = {name: values(columns[column]) for name, column in self.input_columns.items()}
+        if not self.html:
+            return found
+        return {
+            name: [html_to_text(each) if isinstance(each, str) else each for each in column]
+            for name, column in found.items()
+        }
+
+    def columns(self, table: Mapping[str, Any]) -> dict[str, list[Any]]:
         """Return the columns of the scores.
 
         Args:
-            inputs: For each input of the task a column: a list, or an Arrow array. A value that is not a text gives an
-                error in its row.
+            table: By name, the columns of a table, each a list or an Arrow array. It has a column for each input of the
+                task. A value that is not a text gives an error in its row.
         """
         scorer = self.scorer
-        names = scorer.bundle.task.inputs
-        columns = [values(inputs[name]) for name in names]
+        inputs = self.texts(table)
         rows = [
-            {name: value for name, value in zip(names, row, strict=True) if value is not MISSING}
-            for row in zip(*columns, strict=True)
+            {name: value for name, value in zip(inputs, row, strict=True) if value is not MISSING}
+            for row in zip(*inputs.values(), strict=True)
         ]
         read = [result_or_error(scorer.read_inputs, row) for row in rows]
         distinct, indices = deduplicate([row for row in read if isinstance(row, dict)])

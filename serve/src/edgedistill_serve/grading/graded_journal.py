@@ -75,8 +75,8 @@ class GradedJournal:
         manifest = scorer.bundle.manifest
         by = ScoredBy(manifest.name, manifest.version, scorer.precision)
         hour, task = hour_of(time.time()), manifest.task
-        names = [*task.inputs, *(name for name in (self.id_column, self.item_column) if name in batch.columns)]
-        columns = {name: values(batch.columns[name]) for name in dict.fromkeys(names)}
+        own = [name for name in (self.id_column, self.item_column) if name in batch.columns]
+        columns = {name: values(batch.columns[name]) for name in own} | grade.texts(batch.columns)
         found = [scores[f"{grade.prefix}{name}"] for name in ("label", "probability", "reason", "tokens", "novelty")]
         errors = scores[f"{grade.prefix}error"]
         for place, score in enumerate(zip(*found, strict=True)):

@@ -1,14 +1,16 @@
 """Tables to grade as batches of columns: one file or several with the same columns."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any, BinaryIO
 
 from edgedistill_serve.errors import DataError
+from edgedistill_serve.grading.column_names import find_column
 from edgedistill_serve.grading.columns import MISSING, Batch, Kind, KindOfColumn, Rejection
 from edgedistill_serve.grading.dialects import Dialect, detect_delimiter, detect_encoding
+from edgedistill_serve.grading.header_rows import HEADER_FIRST, HeaderRows
 from edgedistill_serve.grading.spreadsheets import Sheet
 from edgedistill_serve.grading.storage import InputFile
 from edgedistill_serve.grading.table_formats import DELIMITERS, TableFormat, table_format
@@ -34,16 +36,25 @@ class Reading:
     """How tables are to be read.
 
     Attributes:
-        inputs: The columns that they must have; the delimiter is detected by them.
+        inputs: What they must have; the delimiter is detected by it.
         delimiter: That of CSV and TSV files; None to detect it.
         encoding: That of text files; None to detect it.
         stated: The format of all files; None for that of their suffixes.
+        columns: By input, the name of its column as a person gives it; others have a column of their own name.
+        header: Where the header is in CSV, TSV and xlsx files.
     """
 
     inputs: tuple[str, ...]
     delimiter: str | None = None
     encoding: str | None = None
     stated: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    header: HeaderRows = HEADER_FIRST
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The columns of the inputs, as a person gives their names."""
+        return tuple(self.columns.get(name, name) for name in self.inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,7 @@ class _Table:
         dialect: How its text is read; None for other formats.
         kinds: The types of its columns.
         detected: Whether the dialect was detected and is not what the suffix stands for.
+        notes: What was assumed about its header, and about the cells of a spreadsheet.
     """
 
     file: InputFile
@@ -63,6 +75,7 @@ class _Table:
     kinds: Mapping[str, Kind]
     dialect: Dialect | None = None
     detected: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Source:
@@ -74,21 +87,29 @@ class Source:
 
     Attributes:
         kinds: The type of every column, in order: an Arrow field, or a type of Python.
-        notes: For each file that is not UTF-8 with the delimiter of its suffix, how it is read.
+        columns: By input, its column.
+        notes: For each file that is not UTF-8 with the delimiter of its suffix, how it is read; and what was assumed
+            about headers, spreadsheets and columns.
 
     Raises:
         DataError: A file cannot be read, or files differ in their columns.
     """
 
     def __init__(self, files: Sequence[InputFile], reading: Reading) -> None:
-        self.files, self._inputs = tuple(files), reading.inputs
+        self.files, self._reading = tuple(files), reading
         self._tables = [_open_table(file, reading) for file in files]
         self.kinds = self._tables[0].kinds
         for table in self._tables[1:]:
             _check_same(self._tables[0], table)
         if any(set(table.kinds.values()) != set(self.kinds.values()) for table in self._tables[1:]):
             self.kinds = _joined([table.kinds for table in self._tables])
+        self.columns = {
+            name: find_column(given, tuple(self.kinds), where=files[0].name, key=f"--column {name}")
+            for name, given in reading.columns.items()
+        }
         self.notes = [f"{table.file.name} is read as {table.dialect}" for table in self._tables if table.detected]
+        self.notes += [note for table in self._tables for note in table.notes]
+        self.notes += [f"the column {column!r} is the {name}" for name, column in self.columns.items()]
         self._read = 0
 
     @property
@@ -133,8 +154,8 @@ class Source:
         self._read += number
 
     def _rows(self, table: _Table) -> Iterator[tuple[str, ReadRow]]:
-        with _rows_of(table.file, table.dialect, self._inputs, self._count) as (_, rows):
-            yield from ((table.file.name, row) for row in rows)
+        with open_rows(table.file, table.dialect, self._reading, self._count) as opened:
+            yield from ((table.file.name, row) for row in opened.rows)
 
     def _arrow(self, table: _Table) -> Iterator[Any]:
         pa, number = import_pyarrow(table.file.name), 0
@@ -156,43 +177,87 @@ def _open_table(file: InputFile, reading: Reading) -> _Table:
     usual = DELIMITERS.get(form.kind, "")
     dialect = None
     if form.kind != "xlsx":
-        dialect = _dialect(file, usual, reading)
-    with _rows_of(file, dialect, reading.inputs) as (header, rows):
+        dialect = find_dialect(file, usual, reading)
+    with open_rows(file, dialect, reading) as opened:
+        header = opened.header
         if header is not None:
-            check_header(header, f"{file.name}, row 1")
-        kinds = dict.fromkeys(header, str) if header is not None and form.kind != "xlsx" else _found_kinds(rows, header)
+            check_header(header, f"{file.name}, row {reading.header.header_row}")
+        is_text = header is not None and form.kind != "xlsx"
+        kinds = dict.fromkeys(header or (), str) if is_text else _found_kinds(opened.rows, header)
     detected = dialect is not None and (dialect.encoding, dialect.delimiter) != ("utf-8", usual)
-    return _Table(file, form, kinds, dialect, detected)
+    return _Table(file, form, kinds, dialect, detected, opened.notes)
 
 
-def _dialect(file: InputFile, usual: str, reading: Reading) -> Dialect:
+def find_dialect(file: InputFile, usual: str, reading: Reading) -> Dialect:
+    """Return how a text file is read.
+
+    Args:
+        file: The file.
+        usual: The delimiter that its suffix stands for; empty for JSONL.
+        reading: What is stated, and the columns by which the delimiter is detected.
+
+    Raises:
+        DataError: The file is empty, or cannot be read.
+    """
     with file.open() as opened:
         if not opened.peek(1):  # type: ignore[attr-defined]
             raise DataError("the file is empty", where=file.name)
         encoding = reading.encoding or detect_encoding(opened)
     if not usual:
         return Dialect(encoding, "")
+    row = reading.header.header_row
     with file.open() as opened:
-        delimiter, named = detect_delimiter(opened, encoding, reading.delimiter or usual, reading.inputs)
+        delimiter, named = detect_delimiter(opened, encoding, reading.delimiter or usual, reading.needed, row)
     return Dialect(encoding, reading.delimiter or delimiter, separator_line=named)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenRows:
+    """The header of an open file, or None for JSONL, and its rows.
+
+    Attributes:
+        header: The columns.
+        rows: The rows.
+        notes: What was assumed about the header, and about the cells of a spreadsheet.
+        question_texts: By column, the texts of Qualtrics' second header row; empty for other tables.
+    """
+
+    header: tuple[str, ...] | None
+    rows: Iterable[ReadRow]
+    notes: tuple[str, ...] = ()
+    question_texts: tuple[str, ...] = ()
+
+
 @contextmanager
-def _rows_of(
-    file: InputFile, dialect: Dialect | None, inputs: Collection[str], on_read: Callable[[int], None] = lambda _: None
-) -> Iterator[tuple[tuple[str, ...] | None, Iterable[ReadRow]]]:
-    """Open a file; give its header, or None for JSONL, and its rows."""
+def open_rows(
+    file: InputFile, dialect: Dialect | None, reading: Reading, on_read: Callable[[int], None] = lambda _: None
+) -> Iterator[OpenRows]:
+    """Open a CSV, TSV, JSONL or xlsx file.
+
+    Args:
+        file: The file.
+        dialect: How its text is read; None for xlsx.
+        reading: The columns that are needed, and where the header is.
+        on_read: As for `InputFile.open`.
+    """
     with file.open(on_read) as opened:
         if dialect is None:
-            sheet = Sheet(opened, file.name, inputs)
-            yield sheet.header, sheet.rows()
+            sheet = Sheet(opened, file.name, reading.needed, reading.header)
+            yield OpenRows(sheet.header, sheet.rows(), sheet.notes, sheet.question_texts)
             return
         with dialect.open(opened, "" if dialect.delimiter else "\n") as text:
             if dialect.delimiter:
-                table = DelimitedText(text, file.name, dialect.delimiter, dialect.encoding_name)
-                yield table.header, table.rows()
+                table = DelimitedText(
+                    text,
+                    file.name,
+                    dialect.delimiter,
+                    dialect.encoding_name,
+                    rows=reading.header,
+                    needed=reading.needed,
+                )
+                yield OpenRows(table.header, table.rows(), table.notes, table.question_texts)
             else:
-                yield None, json_rows(text, file.name, dialect.encoding_name)
+                yield OpenRows(None, json_rows(text, file.name, dialect.encoding_name))
 
 
 def _found_kinds(rows: Iterable[ReadRow], header: tuple[str, ...] | None) -> dict[str, Kind]:

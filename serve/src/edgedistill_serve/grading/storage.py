@@ -418,7 +418,12 @@ def _local_inputs(given: str, suffixes: tuple[str, ...]) -> list[InputFile]:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"the file cannot be read ({reason})", where=given[:300]) from None
     _require(paths, given, suffixes)
-    return [InputFile(each.name, str(each), each.stat().st_size, partial(_open_path, each)) for each in sorted(paths)]
+    return [local_file(each) for each in sorted(paths)]
+
+
+def local_file(path: Path) -> InputFile:
+    """Return a file of this machine."""
+    return InputFile(path.name, str(path), path.stat().st_size, partial(_open_path, path))
 
 
 def _open_path(path: Path) -> BinaryIO:

@@ -11,16 +11,19 @@ import io
 import json
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, BinaryIO, TextIO, TypeAlias
 
 import msgspec
 
 from edgedistill_serve.errors import DataError
+from edgedistill_serve.grading.column_names import column_letters
 from edgedistill_serve.grading.delimited import parse_records
 from edgedistill_serve.grading.formula_cells import ESCAPE, unescape_cell
+from edgedistill_serve.grading.header_rows import HeaderRows, read_header
 
 MAX_ROW_CHARACTERS = 2**23
 """Characters of a row, also if it has several lines. Longer rows are set aside."""
@@ -87,31 +90,52 @@ class DelimitedText:
         name: Name of the file, for messages.
         delimiter: One character.
         encoding: Name of the encoding, for messages.
+        rows: Where the header is, if it is to be looked for: then unnamed columns at the end are left out, and repeated
+            names are numbered. None: the first row is the header, as it stands.
+        needed: Columns that are needed, with ``rows``.
 
     Attributes:
-        header: The cells of the first row.
+        header: The names of the columns.
+        question_texts: By column, the texts of Qualtrics' second header row, with ``rows``; empty for other tables.
+        notes: What was assumed about the header, with ``rows``.
 
     Raises:
-        DataError: The first row is malformed or empty.
+        DataError: The header row is malformed or empty.
     """
 
-    def __init__(self, text: TextIO, name: str, delimiter: str, encoding: str = "UTF-8") -> None:
+    def __init__(
+        self,
+        text: TextIO,
+        name: str,
+        delimiter: str,
+        encoding: str = "UTF-8",
+        *,
+        rows: HeaderRows | None = None,
+        needed: Collection[str] = (),
+    ) -> None:
         self._name, self._encoding, self._delimiter = name, encoding, delimiter
         self._lines = _RecordLines(text)
         self._well_quoted = re.compile(_FIELDS.replace(",", re.escape(delimiter)))
         self._records = self._read()
+        self.notes: tuple[str, ...] = ()
+        self.question_texts: tuple[str, ...] = ()
+        if rows is not None:
+            found = read_header(self._records, rows, name, _readable, needed)
+            self.header, self._width, self._records = found.names, found.width, found.records
+            self.notes, self.question_texts = found.notes, found.texts
+            return
         first = next(self._records, (1, []))[1]
         if isinstance(first, DataError):
             raise first
         if not any(first):
             raise DataError("the file is empty: there is no header row", where=name)
-        self.header = tuple(first)
+        self.header, self._width = tuple(first), len(first)
 
     def rows(self) -> Iterator[ReadRow]:
         """Yield the rows after the header. Empty lines at the end are no rows."""
         empty: list[int] = []
         for number, record in self._records:
-            if not record and len(self.header) > 1:
+            if not record and self._width > 1:
                 empty.append(number)
                 continue
             yield from (self._rejected(each, "the row is empty", "Delete the empty line.") for each in empty)
@@ -121,12 +145,18 @@ class DelimitedText:
     def _row(self, number: int, cells: list[str] | DataError) -> ReadRow:
         if isinstance(cells, DataError):
             return RejectedRow(number, cells)
-        if len(cells) != len(self.header):
+        if len(cells) != self._width:
             return self._rejected(
                 number,
-                f"the number of fields is {len(cells)}, the header has {len(self.header)}",
+                f"the number of fields is {len(cells)}, the header has {self._width}",
                 "Put fields that contain a separator or a line break between double quotes.",
             )
+        if self._width > len(self.header):
+            cells, others = cells[: len(self.header)], cells[len(self.header) :]
+            if place := next((place for place, cell in enumerate(others, len(cells)) if cell.strip()), None):
+                return self._rejected(
+                    number, f"the column {column_letters(place)} has a value and no name", "Name it in the header row."
+                )
         values = dict(zip(self.header, cells, strict=True))
         return TableRow(number, values, values)
 
@@ -340,7 +370,7 @@ def check_header(header: tuple[str, ...], where: str) -> None:
     """
     repeated = next((column for column in header if header.count(column) > 1), None)
     if repeated == "":
-        letters = [_column_letters(place) for place, column in enumerate(header) if not column]
+        letters = [column_letters(place) for place, column in enumerate(header) if not column]
         raise DataError(
             f"the columns {', '.join(letters[:-1])} and {letters[-1]} have no name",
             where=where,
@@ -350,18 +380,23 @@ def check_header(header: tuple[str, ...], where: str) -> None:
         raise DataError(f"two columns have the name {repeated!r}", where=where, hint="Rename or delete one of them.")
 
 
-def _column_letters(place: int) -> str:
-    """Return the letters of a column in a spreadsheet; A is the first one."""
-    before, last = divmod(place, 26)
-    return (_column_letters(before - 1) if before else "") + chr(ord("A") + last)
+def _readable(cells: "list[str] | DataError") -> list[str]:
+    return [] if isinstance(cells, DataError) else cells
 
 
-def first_record(text: str, delimiter: str) -> list[str]:
-    """Return the cells of the first row of a text; none if it is malformed."""
-    try:
-        return list(map(unescape_cell, next(parse_records(_lines(text), delimiter), [])))
-    except csv.Error:
-        return []
+def read_first_records(text: str, delimiter: str, count: int) -> list[list[str]]:
+    """Return the cells of the first rows of a text, up to one that is malformed or cut."""
+    records: list[list[str]] = []
+    with suppress(csv.Error):
+        records.extend(
+            list(map(unescape_cell, cells)) for cells in islice(parse_records(_lines(text), delimiter), count)
+        )
+    return records
+
+
+def read_record(text: str, delimiter: str, number: int = 1) -> list[str]:
+    """Return the cells of one row of a text, by default of the first; none if it or one before is malformed."""
+    return next(iter(read_first_records(text, delimiter, number)[number - 1 :]), [])
 
 
 def _lines(text: str) -> Iterable[str]:

@@ -1,0 +1,156 @@
+"""Finds a column by the name that a person types: exact, else without case and outer spaces, else by its beginning."""
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+
+from edgedistill_serve.errors import DataError
+
+_SHOWN = 60
+_ELLIPSES = ("\u2026", "...")
+_BREAKS = re.compile(r"\s+")
+
+
+def fold_name(name: str) -> str:
+    """Return a column's name without what a person overlooks: case, white space, NFC or NFD."""
+    return _BREAKS.sub(" ", unicodedata.normalize("NFC", name)).strip().casefold()
+
+
+def matching_columns(wanted: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Return the columns that a name can stand for.
+
+    A name that ends in an ellipsis, ``\u2026`` or ``...``, stands for a column that begins like it.
+
+    Args:
+        wanted: The name as a person gives it.
+        names: The columns of a table.
+
+    Returns:
+        One column if there is a column of just this name; otherwise those that differ in case, white space or Unicode
+        composition only; otherwise those that begin like a name with an ellipsis; or none.
+
+    Example:
+        >>> matching_columns("2. Explain \u2026", ["1. Name", "2. Explain why ice floats. "])
+        ('2. Explain why ice floats. ',)
+    """
+    names = tuple(names)
+    if wanted in names:
+        return (wanted,)
+    folded = fold_name(wanted)
+    if same := tuple(name for name in names if fold_name(name) == folded):
+        return same
+    if (mark := next((each for each in _ELLIPSES if folded.endswith(each)), None)) is None:
+        return ()
+    begin = folded.removesuffix(mark).rstrip()
+    return tuple(name for name in names if begin and fold_name(name).startswith(begin))
+
+
+def has_column(wanted: str, names: Iterable[str]) -> bool:
+    """Return whether a name stands for exactly one column."""
+    return len(matching_columns(wanted, names)) == 1
+
+
+def find_column(wanted: str, names: Sequence[str], *, where: str, key: str) -> str:
+    """Return the column that a name stands for.
+
+    Args:
+        wanted: The name as a person gives it.
+        names: The columns of the table.
+        where: The file, for messages.
+        key: The option or key with the name, for messages.
+
+    Raises:
+        DataError: No column has the name, or several can be meant; the message has the closest names.
+    """
+    found = matching_columns(wanted, names)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = ", ".join(describe_column(name, names) for name in found[:5])
+        raise DataError(
+            f"{key}: {_cut(wanted)} can be {len(found)} columns: {listed}",
+            where=where,
+            hint="Give the whole name, as it is in the table.",
+        )
+    near = closest_columns(wanted, names)
+    listed = " or ".join(describe_column(name, names) for name in near)
+    raise DataError(
+        f"{key}: there is no column {_cut(wanted)} among its {len(names)} columns",
+        where=where,
+        hint=f"Did you mean {listed}?"
+        if near
+        else "`edgedistill init --from FILE` shows the columns of a table; names may be shortened: 2. Explain\u2026",
+    )
+
+
+def closest_columns(wanted: str, names: Sequence[str], most: int = 3) -> tuple[str, ...]:
+    """Return the columns whose names are most like a name that no column has."""
+    folded = {fold_name(name): name for name in reversed(names)}
+    shortened = fold_name(wanted).removesuffix("\u2026").removesuffix("...").rstrip()
+    near = difflib.get_close_matches(shortened, list(folded), n=most, cutoff=0.6)
+    if not near and len(shortened) >= 3:
+        near = [name for name in folded if shortened in name or (len(name) >= 3 and name in shortened)][:most]
+    return tuple(folded[name] for name in near)
+
+
+def describe_column(name: str, names: Sequence[str]) -> str:
+    """Return a column as messages name it: its letters in a spreadsheet, and the beginning of its name."""
+    return f"{column_letters(list(names).index(name))} ({_cut(name)})"
+
+
+def _cut(name: str) -> str:
+    text = _BREAKS.sub(" ", name).strip()
+    return repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1].rstrip()}\u2026")
+
+
+def column_letters(place: int) -> str:
+    """Return the letters of a column in a spreadsheet; the column 0 is A."""
+    before, last = divmod(place, 26)
+    return (column_letters(before - 1) if before else "") + chr(ord("A") + last)
+
+
+def parse_columns(given: Iterable[str], keys: Sequence[str], option: str = "--column") -> dict[str, str]:
+    """Return the columns by the names of what they hold, from options such as ``response=2. Explain\u2026``.
+
+    Args:
+        given: The options.
+        keys: What a column can hold.
+        option: The option's name, for messages.
+
+    Raises:
+        DataError: An option has another form, names an unknown key, or a key or a column is given twice.
+    """
+    columns: dict[str, str] = {}
+    for each in given:
+        key, sign, name = each.partition("=")
+        key = key.strip()
+        if not sign or not name.strip():
+            raise DataError(
+                f"{each[:_SHOWN]!r} is not KEY=COLUMN",
+                where=option,
+                hint=f'Example: {option} {keys[-1]}="2. Explain\u2026".',
+            )
+        if key not in keys:
+            raise DataError(f"{key[:_SHOWN]!r} is not known", where=option, hint=f"Use {', '.join(keys)}.")
+        if key in columns:
+            raise DataError(f"{key} is given twice", where=option, hint="Give it once.")
+        columns[key] = name
+    check_distinct(columns, option)
+    return columns
+
+
+def check_distinct(columns: Mapping[str, str], where: str) -> None:
+    """Check that no column is mapped twice.
+
+    Raises:
+        DataError: Two keys have one column.
+    """
+    keys: dict[str, str] = {}
+    for key, name in columns.items():
+        if (other := keys.setdefault(fold_name(name), key)) != key:
+            raise DataError(
+                f"the column {_cut(name)} is mapped twice, to {other} and to {key}",
+                where=where,
+                hint="Name another column for one of them, or leave one out.",
+            )

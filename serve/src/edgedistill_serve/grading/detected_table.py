@@ -1,0 +1,100 @@
+"""A whole table as people have it: encoding, delimiter and header rows are detected, and what was assumed is listed.
+
+`edgedistill_serve.grading.table_reader` reads strictly instead, in constant memory.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgedistill_serve.errors import DataError
+from edgedistill_serve.grading.dialects import Dialect
+from edgedistill_serve.grading.sources import OpenRows, Reading, find_dialect, open_rows
+from edgedistill_serve.grading.spreadsheets import first_cells
+from edgedistill_serve.grading.storage import local_file
+from edgedistill_serve.grading.table_formats import DELIMITERS, table_format
+from edgedistill_serve.grading.table_reader import read_columns, read_rows
+from edgedistill_serve.grading.text_rows import RejectedRow, TableRow, check_header, read_first_records
+
+
+@dataclass(frozen=True, slots=True)
+class DetectedTable:
+    """A table, with everything that was assumed.
+
+    Attributes:
+        name: The file's name.
+        columns: Its columns, in order.
+        rows: Its rows.
+        notes: What was assumed, a sentence each; empty for a UTF-8 file with the delimiter of its suffix.
+        question_texts: By column, the question texts of an export of Qualtrics; empty for other tables.
+        dialect: How its text is read; None for xlsx and Parquet.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+    notes: tuple[str, ...] = ()
+    question_texts: tuple[str, ...] = ()
+    dialect: Dialect | None = None
+
+
+def read_detected(path: Path, reading: Reading) -> DetectedTable:
+    """Read a CSV, TSV, JSONL, Parquet or xlsx file.
+
+    Args:
+        path: The file.
+        reading: The columns that are needed, and what is stated about the file.
+
+    Raises:
+        DataError: The file does not exist or cannot be read, or a row is malformed; the message names the row.
+    """
+    if not path.exists():
+        raise DataError("the file does not exist", where=str(path))
+    if path.is_dir():
+        raise DataError("the file cannot be read (it is a folder)", where=str(path))
+    form = table_format(path.name, reading.stated)
+    if form.kind == "parquet":
+        return DetectedTable(path.name, read_columns(path), tuple(read_rows(path)))
+    usual = DELIMITERS.get(form.kind, "")
+    file = local_file(path)
+    dialect = None if form.kind == "xlsx" else find_dialect(file, usual, reading)
+    with open_rows(file, dialect, reading) as opened:
+        if opened.header is not None:
+            check_header(opened.header, f"{path.name}, row {reading.header.header_row}")
+        rows = tuple(_accepted(opened))
+        columns = opened.header or tuple(dict.fromkeys(name for row in rows for name in row.values))
+        detected = dialect is not None and (dialect.encoding, dialect.delimiter) != ("utf-8", usual)
+        notes = (*([f"{path.name} is read as {dialect}"] if detected else []), *opened.notes)
+        return DetectedTable(path.name, columns, rows, notes, opened.question_texts, dialect)
+
+
+def _accepted(opened: OpenRows) -> Iterator[TableRow]:
+    for row in opened.rows:
+        if isinstance(row, RejectedRow):
+            raise row.error
+        yield row
+
+
+def first_rows(path: Path, reading: Reading, count: int = 5) -> list[list[str]]:
+    """Return the first rows of a CSV, TSV or xlsx file as they stand, header rows included; none for other formats.
+
+    Args:
+        path: The file.
+        reading: What is stated about it.
+        count: Number of rows, if there are as many.
+
+    Raises:
+        DataError: The file does not exist or cannot be read.
+    """
+    if not path.is_file():
+        raise DataError("the file does not exist", where=str(path))
+    form = table_format(path.name, reading.stated)
+    if form.kind == "xlsx":
+        with path.open("rb") as file:
+            return first_cells(file, path.name, count)
+    if form.kind not in DELIMITERS:
+        return []
+    stored = local_file(path)
+    dialect = find_dialect(stored, DELIMITERS[form.kind], reading)
+    with stored.open() as opened, dialect.open(opened) as text:
+        return read_first_records(text.read(2**17), dialect.delimiter, count)

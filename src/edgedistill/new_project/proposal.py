@@ -1,0 +1,435 @@
+"""What each column of a table is for: a proposal of `data.columns`, with everything that was assumed."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from edgedistill.errors import DataError
+from edgedistill.new_project.exports import Export, recognise_export
+from edgedistill.new_project.label_counts import (
+    LabelCounts,
+    count_labels,
+    describe_labels,
+    is_date,
+    is_spreadsheet_error,
+)
+from edgedistill.project.data import COLUMN_KEYS
+from edgedistill_serve.grading.column_names import describe_column, find_column, fold_name
+from edgedistill_serve.grading.detected_table import DetectedTable
+from edgedistill_serve.task.html_text import has_html, html_to_text
+from edgedistill_serve.task.task import INPUTS, Kind
+from edgedistill_serve.task.visible_text import is_blank
+
+
+def _names(listed: str) -> frozenset[str]:
+    return frozenset(listed.split("|"))
+
+
+_CODE_WORDS = _names(
+    "label|labels|code|codes|coded|coding|kode|codierung|kodierung|category|kategorie|categor\u00eda|cat\u00e9gorie|"
+    "annotation|rater|coder|codificaci\u00f3n|codage|urteil"
+)
+_SCORE_WORDS = _names("score|scores|points|punkte|rating|grade|mark|marks|level|stufe|bewertung|note|puntos")
+_RESPONSE_NAMES = _names("response|responses|answer|text|antwort|respuesta|r\u00e9ponse|resposta|risposta|essay")
+_QUESTION_NAMES = _names("question|question text|prompt|frage|fragetext|aufgabe|pregunta|\u00e9nonc\u00e9|item text")
+_REFERENCE_NAMES = _names(
+    "reference_answer|reference answer|reference|right answer|model answer|sample answer|correct answer|"
+    "musterl\u00f6sung|musterantwort|respuesta correcta"
+)
+_ID_NAMES = _names("id|response id|response_id|responseid|row id|row_id|uuid|answer id|answer_id|nr|nr.|no.")
+_LEARNER_NAMES = _names(
+    "student|student id|student_id|learner|learner id|learner_id|pupil|email|email address|username|user|user id|"
+    "user_id|participant|participant id|participant_id|pseudonym|sch\u00fcler|teilnehmer|matrikelnummer"
+)
+_WORD = re.compile(r"[^\W_]+")
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+_MOST_LABELS = 30
+_LISTED = 12
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the table, and what its cells look like."""
+
+    name: str
+    place: int
+    cells: tuple[str, ...]
+    raw: tuple[object, ...] = field(repr=False, default=())
+
+    @cached_property
+    def filled(self) -> list[str]:
+        return [cell.strip() for cell in self.cells if not is_blank(cell)]
+
+    @cached_property
+    def distinct(self) -> int:
+        return len(set(self.filled))
+
+    @cached_property
+    def words(self) -> float:
+        """The mean number of words of a cell, of tags and markup none."""
+        return sum(len(_WORD.findall(html_to_text(cell))) for cell in self.filled) / max(1, len(self.filled))
+
+    @cached_property
+    def dates(self) -> list[int]:
+        """The places of cells that are dates."""
+        return [
+            place
+            for place, (cell, raw) in enumerate(zip(self.cells, self.raw, strict=True))
+            if is_date(raw) or is_date(cell)
+        ]
+
+    @property
+    def is_free_text(self) -> bool:
+        """Whether the cells look like responses: several words, and mostly different ones."""
+        enough = self.words >= 2 and self.distinct > 0.3 * len(self.filled)
+        emails = sum(_EMAIL.fullmatch(cell) is not None for cell in self.filled)
+        return bool(self.filled) and enough and emails < len(self.filled) / 2 and len(self.dates) < len(self.filled) / 2
+
+    @property
+    def is_categorical(self) -> bool:
+        """Whether the cells look like codes: few different ones, short, and most of them more than once."""
+        most = min(_MOST_LABELS, max(2, len(self.filled) // 2))
+        short = sum(map(len, self.filled)) <= 40 * len(self.filled)
+        return (
+            self.distinct >= 2 and len(count_labels(self.filled).counts) <= most and short and not self.is_date_column
+        )
+
+    @property
+    def is_date_column(self) -> bool:
+        return bool(self.filled) and len(self.dates) == len(self.filled)
+
+    def words_of_name(self) -> set[str]:
+        return set(_WORD.findall(fold_name(self.name)))
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What the columns of a table are for.
+
+    Attributes:
+        export: The tool that wrote it.
+        columns: By key, such as ``response``, its column.
+        inputs: Of the task.
+        row_ids: Whether ids are row numbers.
+        coders: Columns with the codes of single coders, besides or with that of ``label``.
+        group_by: The column of learners, if a learner has several rows.
+        labels: The labels; None if no column has codes.
+        html_rows: Number of rows with HTML.
+        question: The text of the question, if all rows answer the same one; or empty.
+        reference: Its right answer, if the table has one; or empty.
+        notes: What was assumed, a sentence each.
+    """
+
+    export: Export
+    columns: Mapping[str, str]
+    inputs: tuple[str, ...]
+    row_ids: bool
+    coders: tuple[str, ...]
+    group_by: str | None
+    labels: LabelCounts | None
+    html_rows: int
+    question: str
+    reference: str
+    notes: tuple[str, ...]
+
+
+class _Table:
+    """The columns of a table, those that nothing is known about first."""
+
+    def __init__(self, table: DetectedTable) -> None:
+        self.name, self.names = table.name, table.columns
+        self.columns = {
+            name: _Column(
+                name,
+                place,
+                tuple(row.values.get(name, "") for row in table.rows),
+                tuple(row.raw.get(name) for row in table.rows),
+            )
+            for place, name in enumerate(table.columns)
+        }
+        self.rows = [row.row for row in table.rows]
+        self.texts = dict(zip(table.columns, table.question_texts, strict=False))
+        self.export = recognise_export(table.columns, table.question_texts)
+
+    def free(self, used: Sequence[str] = ()) -> list[_Column]:
+        return [each for name, each in self.columns.items() if name not in self.export.own and name not in used]
+
+    def show(self, name: str) -> str:
+        return describe_column(name, self.names)
+
+    def words_of(self, column: _Column) -> set[str]:
+        """The words of a column's name, and of the question text that Qualtrics has below it."""
+        return column.words_of_name() | set(_WORD.findall(fold_name(self.texts.get(column.name, ""))))
+
+
+def propose(
+    table: DetectedTable, given: Mapping[str, str] | None = None, *, kind: Kind | None = None, uncoded: bool = False
+) -> Proposal:
+    """Propose what the columns of a table are for.
+
+    Args:
+        table: The table.
+        given: By key, the column that a person names; it is not guessed.
+        kind: Of the task; None to find it by the labels.
+        uncoded: Whether no column has codes.
+
+    Raises:
+        DataError: No column looks like responses, several may be the codes, or the codes have dates; the message says
+            how to name the column.
+    """
+    known = _Table(table)
+    if not table.rows:
+        raise DataError("has no rows", where=table.name)
+    named = {
+        key: find_column(name, known.names, where=known.name, key=f"--column {key}")
+        for key, name in (given or {}).items()
+    }
+    response = named.get("response") or _find_response(known, list(named.values()))
+    notes = [f"{known.name} is an export of {known.export.tool}"] if known.export.tool else []
+    label = None if uncoded else named.get("label") or _find_label(known, response, list(named.values()))
+    others = [
+        each.name
+        for each in known.free([response, *named.values()])
+        if each.name != label and each.is_free_text and each.words >= 3
+    ]
+    others = [
+        name for name in others if name not in {*known.export.questions.values(), *known.export.right_answers.values()}
+    ]
+    if "response" not in named and others:
+        notes.append(
+            f"the column {known.show(response)} is read as the response; other columns of texts: "
+            f'{_listed(known, others)}; --column response="..." takes another'
+        )
+    columns: dict[str, str] = {"response": response}
+    context, question, reference = _find_context(known, response, label, named)
+    columns |= context
+    ids, of_ids = _find_ids(known, named)
+    notes += of_ids
+    columns |= ids
+    labels: LabelCounts | None = None
+    coders: tuple[str, ...] = ()
+    if label is not None:
+        columns["label"] = label
+        _refuse_dates(known, known.columns[label])
+        labels = count_labels(known.columns[label].cells, kind)
+        coders = _find_coders(known, label, [*columns.values()])
+        notes += describe_labels(labels)
+        if coders:
+            notes.append(
+                f"{_listed(known, coders)}: codes of coders with the same labels; evaluation.coders compares them"
+            )
+    if "split" in known.names or "split" in named:
+        columns["split"] = named.get("split", "split")
+    group, of_group = _find_group(known, list(columns.values()))
+    notes += of_group
+    ordered = {key: columns[key] for key in COLUMN_KEYS if key in columns}
+    html = sum(map(has_html, known.columns[response].cells))
+    inputs = tuple(name for name in INPUTS if name in ordered)
+    return Proposal(
+        known.export,
+        ordered,
+        inputs,
+        "id" not in ordered,
+        coders,
+        group,
+        labels,
+        html,
+        question,
+        reference,
+        tuple(notes),
+    )
+
+
+def _find_response(table: _Table, used: Sequence[str]) -> str:
+    candidates = [each for each in table.free(used) if each.is_free_text]
+    known = [each for each in candidates if each.name in table.export.responses]
+    if not known and len(candidates) > 1:
+        known = [each for each in candidates if fold_name(each.name) in _RESPONSE_NAMES]
+    names = _QUESTION_NAMES | _REFERENCE_NAMES
+    rest = [each for each in candidates if fold_name(each.name) not in names]
+    found = known or rest
+    if found:
+        return max(found, key=lambda each: (each.words * (each.distinct / len(each.filled)), -each.place)).name
+    raise DataError(
+        "no column looks like responses, whose cells have several words; the columns are "
+        f"{_listed(table, list(table.names))}",
+        where=table.name,
+        hint='Say which: --column response="NAME". If these are no column names, say where those are: --header-row.',
+    )
+
+
+def _find_label(table: _Table, response: str, used: Sequence[str]) -> str | None:
+    """Return the column of codes: one whose name says so, the next one to the right of the response first."""
+    free = [each for each in table.free([response, *used]) if each.filled]
+    for words in (_CODE_WORDS, _SCORE_WORDS):
+        found = [
+            each
+            for each in free
+            if words & table.words_of(each) and (each.is_categorical or each.dates) and not each.is_free_text
+        ]
+        if found:
+            place = table.columns[response].place
+            return min(found, key=lambda each: (each.place < place, each.place)).name
+    found = [each for each in free if each.is_categorical and fold_name(each.name) not in _LEARNER_NAMES | _ID_NAMES]
+    found = [each for each in found if len(count_labels(each.filled).counts) <= 10]
+    if len(found) > 1:
+        raise DataError(
+            f"{len(found)} columns can be the human codes: {_listed(table, [each.name for each in found])}",
+            where=table.name,
+            hint='Say which: --column label="NAME". If none of them is: --uncoded.',
+        )
+    return found[0].name if found else None
+
+
+def _find_coders(table: _Table, label: str, used: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of coders: of the same first word as the label's, with labels that it has, too."""
+    first = table.columns[label]
+    labels = set(count_labels(first.cells).counts)
+    word = next(iter(_WORD.findall(fold_name(label))), "")
+    found = [
+        each.name
+        for each in table.free(used)
+        if each.filled
+        and next(iter(_WORD.findall(fold_name(each.name))), None) == word
+        and word in _CODE_WORDS | _SCORE_WORDS
+        and set(count_labels(each.cells).counts) <= labels
+    ]
+    return (label, *found) if len(found) > 1 else tuple(found)
+
+
+def _find_context(
+    table: _Table, response: str, label: str | None, named: Mapping[str, str]
+) -> tuple[dict[str, str], str, str]:
+    """Return the columns of question and reference answer, or their text where all rows have the same."""
+    columns: dict[str, str] = {}
+    single = {"question": "", "reference_answer": ""}
+    tools = {
+        "question": table.export.questions.get(response),
+        "reference_answer": table.export.right_answers.get(response),
+    }
+    for key, names in (("question", _QUESTION_NAMES), ("reference_answer", _REFERENCE_NAMES)):
+        found = named.get(key) or tools[key]
+        if found is None:
+            others = [
+                each.name
+                for each in table.free([response, *([label] if label else [])])
+                if fold_name(each.name) in names
+            ]
+            found = others[0] if others else None
+        if found is None:
+            continue
+        column = table.columns[found]
+        if key in named or column.distinct > 1:
+            columns[key] = found
+        elif column.filled:
+            single[key] = html_to_text(column.filled[0])
+    if "rubric" in named:
+        columns["rubric"] = named["rubric"]
+    question = single["question"]
+    if not question and "question" not in columns:
+        text = table.texts.get(response) or response
+        question = re.sub(r"^[0-9]{2,}: ", "", text).strip() if len(_WORD.findall(text)) >= 3 else ""
+    return columns, question, single["reference_answer"]
+
+
+def _find_ids(table: _Table, named: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    if "id" in named:
+        return {"id": named["id"]}, []
+    candidates = [table.export.id] if table.export.id else []
+    if not table.export.tool:
+        candidates += [name for name in table.names if fold_name(name) in _ID_NAMES]
+    for name in candidates:
+        column = table.columns[name]
+        if len(column.filled) == len(column.cells) == column.distinct:
+            return {"id": name}, []
+        why = "has empty cells" if len(column.filled) < len(column.cells) else "has values that repeat"
+        return {}, [f"the column {table.show(name)} {why}, so that row numbers are the ids"]
+    return {}, ["no column has ids: row numbers are the ids, so add new rows at the end of the table only"]
+
+
+def _find_group(table: _Table, used: Sequence[str]) -> tuple[str | None, list[str]]:
+    learner = table.export.learner
+    if learner is None and not table.export.tool:
+        learner = next((name for name in table.names if fold_name(name) in _LEARNER_NAMES and name not in used), None)
+    if learner is None:
+        return None, []
+    column = table.columns[learner]
+    if column.distinct == len(column.filled) or column.distinct < 3:
+        return None, []
+    return learner, [
+        f"{column.distinct} learners ({table.show(learner)}) have {len(column.filled)} rows: none is in two splits"
+    ]
+
+
+def _refuse_dates(table: _Table, column: _Column) -> None:
+    if column.dates and not column.is_date_column:
+        rows = ", ".join(str(table.rows[place]) for place in column.dates[:5])
+        raise DataError(
+            f"{len(column.dates)} cells of the column {table.show(column.name)} are dates (row {rows})",
+            where=table.name,
+            hint="Spreadsheets turn entries such as 1-2 into dates. Format the column as text, and enter them again.",
+        )
+    if column.is_date_column:
+        raise DataError(
+            f"the column {table.show(column.name)} has dates and no codes",
+            where=table.name,
+            hint='Name the column of codes: --column label="NAME". Spreadsheets turn entries such as 1-2 into dates.',
+        )
+    if wrong := [place for place, cell in enumerate(column.cells) if is_spreadsheet_error(cell)]:
+        rows = ", ".join(str(table.rows[place]) for place in wrong[:5])
+        raise DataError(
+            f"{len(wrong)} cells of the column {table.show(column.name)} are errors of formulas, such as "
+            f"{column.cells[wrong[0]].strip()} (row {rows})",
+            where=table.name,
+            hint="Correct the formulas, or replace them by their values.",
+        )
+
+
+def _listed(table: _Table, names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(table.show(name) for name in names[:_LISTED]) + more
+
+
+def guess_header_row(rows: Sequence[Sequence[str]]) -> int:
+    """Return which of the first rows has the names of the columns, from 1.
+
+    It is the first one, unless two or more of its columns, and a third of all, have no name, and a later row has names
+    for all of them: texts that are neither numbers nor dates.
+
+    Args:
+        rows: The first rows, header rows included.
+    """
+    width = max((_width(row) for row in rows), default=0)
+    for number, row in enumerate(rows, start=1):
+        missing = width - sum(bool(cell.strip()) for cell in row[:width])
+        if missing < 2 or 3 * missing < width:
+            return number if number == 1 or _is_header(row[:width]) else 1
+    return 1
+
+
+def _width(row: Sequence[str]) -> int:
+    return max((place for place, cell in enumerate(row, start=1) if cell.strip()), default=0)
+
+
+def _is_header(row: Sequence[str]) -> bool:
+    return all(
+        cell.strip() and not re.fullmatch(r"[-+0-9.,:% ]+", cell.strip()) and not is_date(cell)
+        for cell in row
+        if cell.strip()
+    )
+
+
+def preview_rows(table: DetectedTable, proposal: Proposal, count: int = 5) -> Iterator[dict[str, str]]:
+    """Yield the first rows that have a response, as they would be read: by key, the text of the cell."""
+    shown = 0
+    for row in table.rows:
+        values = {key: row.values.get(name, "") for key, name in proposal.columns.items()}
+        if is_blank(values["response"]):
+            continue
+        if proposal.html_rows:
+            values["response"] = html_to_text(values["response"])
+        yield {"row": str(row.row), **values}
+        shown += 1
+        if shown == count:
+            return
