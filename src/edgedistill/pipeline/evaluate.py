@@ -131,7 +131,7 @@ def circumstances(run: Run) -> Circumstances:
     rows = [task_inputs(row.inputs, run.task) for row in read_mixture(run.folder, run.task.inputs)]
     trained = frozenset(map(context_hash, rows)) if has_context(run.task) else frozenset[str]()
     return Circumstances(
-        compared=_compared_students(run),
+        compared=compared_students(run),
         trained_contexts=trained,
         held_out=held_out(run.project),
     )
@@ -148,15 +148,17 @@ def known_questions(run: Run) -> KnownQuestions:
     return KnownQuestions(frozenset(trained - {""}), held_out(run.project))
 
 
-def _compared_students(run: Run) -> int:
+def compared_students(run: Run) -> int:
     """Return the number of students that the validation rows compared: every epoch of every trial, or every head.
 
     The validation rows also choose an epoch of each assistant, and with each choice the student would be another. A
-    corrected student counts as two, because they fit its constants, and so does a corrected one that it learnt from
+    corrected student counts as two, because they fit its constants, and so does each corrected one that it learnt from
     (docs/decisions/0073-label-shares-of-human-codes.md).
     """
     entry = run.folder.read_json("run.json")["stages"]["train"]
-    trials, choices = entry["trials"], math.prod(map(int, entry.get("assistant", {}).get("compared", ())))
+    assistant = entry.get("assistant", {})
+    trials, choices = entry["trials"], math.prod(map(int, assistant.get("compared", ())))
+    choices *= 2 ** sum(bool(each["shift"]) for each in assistant.get("prior_correction", ()))
     choices *= (1, 2, 4)[min(2, sum(bool(each["shift"]) for each in entry.get("prior_correction", ())))]
     with (run.folder / "trials.csv").open(encoding="utf-8", newline="") as file:
         epochs = sum(bool(line["epoch"]) for line in csv.DictReader(file))

@@ -34,7 +34,13 @@ _STUDENT_TASK = ("project.task.kind", "project.task.labels.name", "project.task.
 """What a student knows of the task: neither definitions nor instructions."""
 _QUESTIONS = ("project.data.questions", "project.data.question_by", "records.unlabelled")
 """What tells the questions that the student was trained on from others."""
-_TRAINED = ("train.best", "train.trials", "train.assistant.compared", "train.prior_correction")
+_TRAINED = (
+    "train.best",
+    "train.trials",
+    "train.assistant.compared",
+    "train.assistant.prior_correction",
+    "train.prior_correction",
+)
 _MIX_RESULTS = tuple(f"results.run.json.stages.mix.{name}" for name in ("max_tokens", "unreadable_validation_rows"))
 _GATE_RESULTS = ("results.gate.json.used", "results.gate.json.weights")
 

@@ -289,14 +289,15 @@ def _taught(
     def on_progress(progress: TrainingProgress) -> None:
         run.on_progress("train: optimizer steps of the assistant", progress.done, progress.total)
 
-    backbone = backbone_folder(section.backbone, run.project.folder)
+    backbone = backbone_folder(section.backbone, run.project.folder, key="student.assistant.backbone")
     kept, folder = run.folder / "search" / ASSISTANT, run.folder / ASSISTANT
-    trained = train_assistants(
+    made = train_assistants(
         mixture, run.validation, run.task, section, student, backbone, folder, kept=kept, progress=on_progress
     )
     texts, _, set_aside = _texts(run)
     run.on_progress("train: the assistant reads texts", 0, len(texts))
     rows = taught_rows(Assistants.load(folder, run.task, student.token_limit), mixture, texts)
+    trained = [each.trained for each in made]
     return rows, {
         "backbone": section.backbone,
         "seeds": list(section.seeds),
@@ -306,6 +307,11 @@ def _taught(
         "compared": [sum(len(trial.history) for trial in each.trials) for each in trained],
         "texts": len(rows),
         "texts_set_aside": set_aside,
+        "prior_correction": [
+            {"student": f"assistant with seed {each.seed}", **prior_correction_summary(each.corrected)}
+            for each in made
+            if each.corrected
+        ],
         "notes": [
             *_about_the_assistant(run, backbone, len(rows) - len(mixture)),
             *(f"Assistant: {note}" for each in trained for note in each.notes),

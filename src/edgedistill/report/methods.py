@@ -419,8 +419,9 @@ def _smaller_students(inputs: MethodsInputs) -> Iterator[str]:
 def _prior_corrections(corrections: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """The shares of labels before and after the correction of each student."""
     for each in corrections:
-        name = plain(each["student"]) if each["student"] in ("student", "smaller student") else "student"
-        size = "" if name == each["student"] else f" ({plain(each['student'])})"
+        of_size = each["student"] not in ("student", "smaller student") and not each["student"].startswith("assistant")
+        name = "student" if of_size else plain(each["student"])
+        size = f" ({plain(each['student'])})" if of_size else ""
         if each["shift"]:
             shares = [
                 f"{plain(label)} {figure(each['before'][label])} before, {figure(each['after'][label])} after, "
@@ -449,6 +450,7 @@ def _assistant(found: Mapping[str, Any] | None) -> Iterator[str]:
         f"gave the {mean}probabilities {cite('turc2019')} of {pluralize(found['texts'], 'text')}, coded or not; no "
         "validation or test row was among them."
     )
+    yield from _prior_corrections(found.get("prior_correction") or ())
 
 
 def _fine_tuned(backbone: str, section: StudentSection, architecture: str | None) -> str:

@@ -2,9 +2,11 @@
 
 A small student learns more from a large one's probabilities for many texts than from a few hundred labels (Turc et al.
 2019, arXiv:1908.08962; Mirzadeh et al. 2020, arXiv:1902.03393). One assistant is fine-tuned per seed on the training
-set; their mean probabilities are the soft labels of every text that may be trained on, coded or not.
+set; their mean probabilities are the soft labels of every text that may be trained on, coded or not. Where the
+student's label shares are corrected, so are those of the assistants, before they teach.
 """
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from edgedistill.data.twins import same_row
 from edgedistill.data.types import MixtureRow, ValidationRows
 from edgedistill.errors import TrainingFailed
 from edgedistill.project.student import AssistantSection, LossSection, StudentSection
+from edgedistill.student.prior_correction import PriorCorrection, correct_prior
 from edgedistill.student.training import train_student
 from edgedistill.student.types import TrainedStudent, TrainingProgress
 from edgedistill_export.checkpoint import Checkpoint
@@ -24,6 +27,21 @@ from edgedistill_serve.task.task import Task, join_labels
 
 _LEAST_SHARE = 1e-6
 """Shares are never exactly 0 or 1, because the losses take such a row for one with a hard label."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedAssistant:
+    """What `train_assistants` made.
+
+    Attributes:
+        seed: Its seed.
+        trained: Its training.
+        corrected: What was done with its label shares; None where those of the student are not corrected either.
+    """
+
+    seed: int
+    trained: TrainedStudent
+    corrected: PriorCorrection | None
 
 
 def train_assistants(
@@ -37,25 +55,28 @@ def train_assistants(
     *,
     kept: Path | None = None,
     progress: Callable[[TrainingProgress], None] | None = None,
-) -> tuple[TrainedStudent, ...]:
-    """Fine-tune one assistant per seed, each in a folder ``seed-N`` of ``folder``.
+) -> tuple[TrainedAssistant, ...]:
+    """Fine-tune one assistant per seed, each in a folder ``seed-N`` of ``folder``, and correct its label shares.
 
     Args:
         mixture: Training rows.
         validation: Human-coded rows that select each assistant's epoch.
         task: The task.
         section: The assistant's settings.
-        student: The student's settings: the assistant has the same loss and reads as many tokens.
+        student: The student's settings: the assistant has the same loss, reads as many tokens, and its label shares
+            are corrected where the student's are (`edgedistill.student.prior_correction`).
         backbone: The assistant's backbone, a folder.
         folder: Where the assistants are written.
         kept: As in `train_student`; each seed has a folder of its own.
         progress: Called with the progress over all seeds.
 
     Raises:
-        TrainingFailed: As `train_student` raises it.
+        TrainingFailed: As `train_student` and `correct_prior` raise it.
         SearchInterrupted: A file cannot be written; finished assistants are kept.
     """
-    trained = []
+    for other in set(folder.glob("seed-*")) - {folder / f"seed-{seed}" for seed in section.seeds}:
+        shutil.rmtree(other)  # of an earlier run: it would teach, too
+    made = []
     for number, seed in enumerate(section.seeds):
 
         def over_all(now: TrainingProgress, before: int = number) -> None:
@@ -68,10 +89,20 @@ def train_assistants(
         settings = student.model_copy(update=own | others)
         name = f"seed-{seed}"
         stored = kept / name if kept else None
-        trained.append(
-            train_student(mixture, validation, task, settings, backbone, folder / name, kept=stored, progress=over_all)
-        )
-    return tuple(trained)
+        try:
+            trained = train_student(
+                mixture, validation, task, settings, backbone, folder / name, kept=stored, progress=over_all
+            )
+        except TrainingFailed as failure:
+            raise _of_the_assistant(failure) from failure
+        made.append(TrainedAssistant(seed, trained, correct_prior(folder / name, mixture, validation, task, settings)))
+    return tuple(made)
+
+
+def _of_the_assistant(failure: TrainingFailed) -> TrainingFailed:
+    """Return a failure whose message names the assistant: training speaks of the student and its backbone."""
+    hint = (failure.hint or "").replace("student.backbone", "student.assistant")
+    return TrainingFailed(f"the assistant: {failure.what}", where=failure.where or "student.assistant", hint=hint)
 
 
 @dataclass(frozen=True, slots=True)

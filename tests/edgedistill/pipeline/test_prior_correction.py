@@ -8,6 +8,7 @@ from scipy.special import softmax
 
 from edgedistill.errors import ProjectFileError
 from edgedistill.pipeline import run_stages
+from edgedistill.pipeline.evaluate import compared_students
 from edgedistill.pipeline.methods import write_methods
 from edgedistill.project import read_project
 from edgedistill.report.formatting import figure
@@ -127,3 +128,44 @@ def test_a_multilabel_task_refuses_it(tmp_path):
     file = write(tmp_path, more="prior_correction: true", kind="multilabel")
     with pytest.raises(ProjectFileError, match=r"student\.prior_correction does not support multilabel tasks"):
         read_project(file)
+
+
+ASSISTED = "assistant: {backbone: ./backbone, seeds: [0, 1], learning_rate: 1e-2, epochs: 6, batch_size: 8}"
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    run = run_of(write(tmp_path_factory.mktemp("taught") / "project", more=ASSISTED))
+    run_stages(run)
+    return run
+
+
+def test_each_assistant_is_corrected_before_it_teaches(taught):
+    found = taught.folder.run_log["stages"]["train"]["assistant"]["prior_correction"]
+    assert [each["student"] for each in found] == ["assistant with seed 0", "assistant with seed 1"]
+    rows = [dict(row.response.inputs) for row in taught.records.splits.validation]
+    for seed, each in enumerate(found):
+        assert each["before"]["other"] < each["after"]["other"]
+        assistant = Checkpoint.load(taught.folder.path / "assistant" / f"seed-{seed}", taught.task, 24)
+        shares = softmax(assistant.logits(rows), axis=1).mean(axis=0)
+        assert shares == pytest.approx(list(each["after"].values()), abs=1e-3)
+
+
+def test_the_methods_text_names_the_corrected_assistants(taught):
+    text = (write_methods(taught) / "methods.md").read_text()
+    assert "The label shares of the assistant with seed 1 were corrected" in text
+
+
+def test_a_promise_counts_each_corrected_assistant_as_two_compared_students(taught):
+    entry = taught.folder.run_log["stages"]["train"]
+    assert (len(corrections(taught)), entry["trials"], entry["assistant"]["compared"]) == (1, 1, [6, 6])
+    assert compared_students(taught) == 2 * (6 * 6) * 2 * (2 * 2)  # own epochs, their epochs, own constants, theirs
+
+
+def test_with_fewer_seeds_no_assistant_of_an_earlier_run_teaches(tmp_path):
+    folders = []
+    for seeds in ("[0, 1]", "[1]"):
+        run = run_of(write(tmp_path, more=ASSISTED.replace("[0, 1]", seeds)))
+        run_stages(run, until="train")
+        folders.append(sorted(path.name for path in (run.folder.path / "assistant").iterdir()))
+    assert folders == [["seed-0", "seed-1"], ["seed-1"]]

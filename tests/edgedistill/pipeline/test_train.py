@@ -6,7 +6,7 @@ import random
 import shutil
 
 import pytest
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel
 
 from edgedistill.data.reading import read_records
 from edgedistill.errors import EdgeDistillError, TrainingFailed
@@ -132,6 +132,23 @@ def test_an_assistant_teaches_the_student_all_texts_except_locked_ones(project):
     assert entry["inputs"]
 
 
+@pytest.mark.parametrize("kind", ["ordinal", "multilabel"])
+def test_assistants_teach_tasks_of_other_kinds(project, kind):
+    file = project(ASSISTANT)
+    file.write_text(file.read_text().replace("kind: nominal", f"kind: {kind}"))
+    _, run = train(file)
+    run_stages(run, until="evaluate")
+    assert "assistant" in json.loads((run.folder / "evaluation.json").read_text())["agreement"]
+
+
+def test_an_assistant_teaches_every_size(project):
+    step, run = train(project(f"{ASSISTANT}\n  sizes: [nano, 1, 2]"))
+    assert {size["name"] for size in step.entry["sizes"]["sizes"]} == {"nano", "1 layer", "2 layers"}
+    assert step.entry["assistant"]["seeds"] == [0, 1]
+    run_stages(run, until="evaluate")
+    assert "assistant" in json.loads((run.folder / "evaluation.json").read_text())["agreement"]
+
+
 def test_a_student_taught_by_an_assistant_differs_from_one_taught_by_labels(project):
     weights = []
     for more in ("", ASSISTANT):
@@ -151,10 +168,18 @@ def test_an_assistant_that_gives_one_label_teaches_nothing(project):
         ("assistant: ./backbone\n  loss: {targets: soft}", "remove loss.targets, or assistant"),
         ("assistant: {seeds: [1]}", "student.assistant.backbone"),
         ("assistant: {backbone: a, preset: quick, learning_rate: 1e-3, epochs: 1}", "decides nothing"),
-        ("assistant: ./nowhere", "nowhere"),
+        ("assistant: ./nowhere", "student.assistant.backbone: there is no folder"),
+        (
+            "assistant: {backbone: ./short, learning_rate: 1e-2, epochs: 1}",
+            "student.assistant: the assistant: the backbone does not support max_tokens = 24",
+        ),
     ],
 )
 def test_an_assistant_that_cannot_teach_is_refused(project, more, message):
+    backbone = project().parent / "backbone"
+    short = shutil.copytree(backbone, backbone.with_name("short"))
+    config = AutoConfig.from_pretrained(backbone, max_position_embeddings=12)
+    AutoModel.from_config(config).save_pretrained(short)
     with pytest.raises(EdgeDistillError) as refusal:
         train(project(more))
     assert message in str(refusal.value)
