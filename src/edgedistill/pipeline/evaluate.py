@@ -158,7 +158,7 @@ def compared_students(run: Run) -> int:
     entry = run.folder.read_json("run.json")["stages"]["train"]
     assistant = entry.get("assistant", {})
     trials, choices = entry["trials"], math.prod(map(int, assistant.get("compared", ())))
-    choices *= 2 ** sum(bool(each["shift"]) for each in assistant.get("prior_correction", ()))
+    choices *= math.prod(2 for each in assistant.get("prior_correction", ()) if each["shift"])
     choices *= (1, 2, 4)[min(2, sum(bool(each["shift"]) for each in entry.get("prior_correction", ())))]
     with (run.folder / "trials.csv").open(encoding="utf-8", newline="") as file:
         epochs = sum(bool(line["epoch"]) for line in csv.DictReader(file))
