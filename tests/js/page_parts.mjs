@@ -1,18 +1,22 @@
 // Runs parts of the page under Node, without a model.
-// stdin: {"task": "encode" | "blank" | "contexts" | "judge" | "redact" | "match" | "table" | "inspect" | "line", …}; stdout: what it gave, or {"fault": "…"}.
+// Argument: a folder with the page's scripts. stdin: {"task": "encode" | "blank" | "contexts" | "judge" | "redact" | "match" | "table" | "inspect" | "line", …}; stdout: what it gave, or {"fault": "…"}.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
+import { pathToFileURL } from "node:url";
 
-const PAGE = new URL("../../export/src/edgedistill_export/web/page/", import.meta.url);
+const PAGE = pathToFileURL(join(process.argv[2], "page/"));
 const { contextHash } = await import(new URL("contexts.mjs", PAGE));
 const { Encoder } = await import(new URL("encoder.mjs", PAGE));
 const { inspect } = await import(new URL("grading.mjs", PAGE));
-const { line, readTable } = await import(new URL("csv.mjs", PAGE));
+const { line } = await import(new URL("csv.mjs", PAGE));
+const { readTable } = await import(new URL("reading.mjs", PAGE));
 const { redactor } = await import(new URL("redaction.mjs", PAGE));
 const { blankTest } = await import(new URL("visible_text.mjs", PAGE));
-const { parseJson } = await import(new URL("../../../../../serve/src/edgedistill_serve/page/json.js", PAGE));
+const { parseJson } = await import(new URL("json.mjs", PAGE));
 const { judge, Scorer } = await import(new URL("scorer.mjs", PAGE));
+
+const bufferOf = (text) => new Uint8Array(Buffer.from(text, "base64")).buffer;
 
 const tasks = {
   async encode({ folder, rows }) {
@@ -58,8 +62,8 @@ const tasks = {
         return sticky.exec(text)?.[0] ?? null;
       });
     })),
-  table: ({ bytes, wanted }) => readTable(Buffer.from(bytes, "base64"), wanted),
-  inspect: ({ bytes, inputs }) => inspect(Buffer.from(bytes, "base64"), { inputs }),
+  table: ({ bytes, wanted }) => readTable(bufferOf(bytes), wanted),
+  inspect: ({ bytes, inputs }) => inspect(bufferOf(bytes), { inputs }),
   lines: ({ rows, separator }) => rows.map((cells) => line(cells, separator)),
 };
 

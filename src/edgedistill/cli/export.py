@@ -12,12 +12,32 @@ from edgedistill.errors import EdgeDistillError
 
 if TYPE_CHECKING:  # both import torch, which would slow `--help` down
     from edgedistill.pipeline import Run
-    from edgedistill_export.web import WebPage
+    from edgedistill_export.web import WebFile, WebPage
 
 
 def web(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle folder.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder; an existing page is replaced.")],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="The output folder; an existing page is replaced.")
+    ] = None,
+    single: Annotated[
+        Path | None,
+        typer.Option(
+            "--single", metavar="FILE.html", help="Write the page as one file, which opens by a double click."
+        ),
+    ] = None,
+    scorm: Annotated[
+        Path | None,
+        typer.Option("--scorm", metavar="FILE.zip", help="Write the page as a SCORM 1.2 package for Moodle or Canvas."),
+    ] = None,
+    embed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--embed",
+            metavar="ORIGIN",
+            help="With DIR: a site that may show the page inside its own, such as https://lms.school.org; repeatable.",
+        ),
+    ] = None,
     public_key: Annotated[
         Path | None,
         typer.Option(
@@ -29,15 +49,42 @@ def web(
     """Write a web page that scores responses in the browser, offline.
 
     Example: edgedistill web praise/runs/praise/bundle page
+
+    Example: edgedistill web praise/runs/praise/bundle --single page.html
     """
+    if not (folder or single or scorm):
+        raise EdgeDistillError(
+            "there is nothing to write", hint="Name a folder, or use --single FILE.html or --scorm FILE.zip."
+        )
+    if embed and not folder:
+        raise EdgeDistillError(
+            "--embed requires a folder", hint="Pages of one file and packages may be shown by every site."
+        )
+
     from edgedistill_serve import Bundle
 
     loaded = Bundle.load(bundle, public_key=public_key)
 
-    from edgedistill_export.web import write_web
+    from edgedistill_export.web import write_scorm, write_single, write_web
 
     terminal = Terminal(as_json=as_json)
-    terminal.finish(print_page(write_web(loaded, folder), terminal))
+    done: dict[str, Any] = {}
+    if folder:
+        done |= print_page(write_web(loaded, folder, embedders=embed or ()), terminal)
+    if single:
+        file = write_single(loaded, single)
+        done["single"] = _print_file(file, terminal, "Open it by a double click.")
+    if scorm:
+        file = write_scorm(loaded, scorm)
+        done["scorm"] = _print_file(file, terminal, "Import it as a SCORM package.")
+    terminal.finish(done)
+
+
+def _print_file(file: "WebFile", terminal: Terminal, how: str) -> dict[str, Any]:
+    terminal.console.print(
+        f"page  {file.file}  {file.bytes / 1e6:.1f} MB, {file.precision}. {_describe_responses(file.responses)} {how}",
+    )
+    return asdict(file) | {"file": str(file.file)}
 
 
 def _describe_responses(count: int) -> str:

@@ -11,10 +11,10 @@ AXE = Path(__file__).parents[3] / "export" / "node_modules" / "axe-core" / "axe.
 
 def test_everything_is_done_by_keyboard_alone_in_the_order_of_reading(page, tmp_path):
     order = []
-    for _ in range(5):
+    for _ in range(6):
         page.press("tab")
         order.append(page.run("return document.activeElement.id || document.activeElement.className"))
-    assert order == ["skip", "response", "score", "clear", "file"]
+    assert order == ["skip", "language", "response", "score", "clear", "file"]
     for _ in range(3):
         page.press("shift", "tab")
     page.run("document.activeElement.value = arguments[0]", TEXT)
@@ -36,7 +36,7 @@ def test_everything_is_done_by_keyboard_alone_in_the_order_of_reading(page, tmp_
 def test_a_screen_reader_finds_a_name_for_every_control_and_hears_the_results(page):
     assert page.role_and_name("#response") == ("textbox", "Response")
     assert page.role_and_name("#form") == ("form", "One response")
-    assert page.role_and_name("#file")[1] == "CSV file"
+    assert page.role_and_name("#file")[1] == "CSV or Excel file"
     assert page.role_and_name("#table") == ("region", "A file of responses")
     assert [page.role_and_name(f"#{name}")[0] for name in ("verdict", "summary", "offline")] == ["status"] * 3
     assert [page.role_and_name(f"#{name}")[0] for name in ("problem", "table-problem")] == ["alert"] * 2

@@ -110,6 +110,7 @@ FIXED_KEYS = {
     "asked[name]": "question, reference_answer and response",
     "given[name]": "the inputs of a graph",
     "kinds[name]": "the kinds of errors",
+    "script[data-path]": "a selector of elements",
     "schemas[name]": "the schemas of our OpenAPI document",
     "KEPT.files[path]": "the files of a page, after Object.hasOwn",
     "tasks[data.task]": "the tasks of a worker",

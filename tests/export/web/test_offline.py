@@ -69,8 +69,10 @@ def test_a_file_that_was_changed_is_named(visit, serve, tmp_path, name):
 
 def test_opened_as_a_file_it_says_what_it_needs(browser, praise):
     browser.open((praise[1].folder / "index.html").as_uri())
-    browser.until("getComputedStyle(document.getElementById('unopened')).visibility === 'visible'")
-    assert "python -m http.server --bind 127.0.0.1 8000" in browser.text("#unopened")
+    browser.until("!document.getElementById('unopened').hidden")
+    text = browser.text("#unopened")
+    assert "edgedistill web BUNDLE --single page.html" in text
+    assert "python -m http.server --bind 127.0.0.1 8000" in text
     browser.complaints()
 
 

@@ -73,7 +73,7 @@ def test_a_table_of_one_column_may_have_empty_cells():
         (b'a,response\n1,"2\n3,4\n', "row 2: the row that begins here has an unmatched double quote."),
         (b'a,response\n1,"2"x\n', "row 2: the row that begins here has an unmatched double quote."),
         (b'a,response\n1,2"x\n', "row 2: the row that begins here has an unmatched double quote."),
-        (b"a,response\n1,\xff\n", "the file is not valid UTF-8."),
+        ("a,response\né,é".encode() + b"\xff\n", "the file is not valid UTF-8."),
     ],
 )
 def test_what_is_malformed_is_refused_as_python_refuses_it(tmp_path, content, message):

@@ -1,14 +1,18 @@
 """Pages around a tiny graph, made in memory: every part of the bundle can be another."""
 
+import atexit
 import json
 import subprocess
+import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from edgedistill_export.web import WebPage, write_web
+from edgedistill_export.web import WebPage, load_vendored, write_web
+from edgedistill_export.web.writing import page_scripts
 from edgedistill_serve.bundle.loading import Bundle, write_bundle
 from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, GoldenRow, Manifest, ReviewRule
 from edgedistill_serve.scoring.encoding import Encoder
@@ -83,10 +87,23 @@ def make_page(folder: Path, **changes: Any) -> tuple[Bundle, WebPage]:
     return bundle, write_web(bundle, folder / "page")
 
 
+@cache
+def scripts() -> Path:
+    """Return a folder with the scripts of a page as they are written, without a model."""
+    kept = tempfile.TemporaryDirectory()
+    atexit.register(kept.cleanup)
+    folder = Path(kept.name)
+    npm = {f"vendor/{name}": content for name, content in load_vendored().files.items() if name.endswith(".mjs")}
+    for name, content in {**dict(page_scripts()), **npm}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
 def under_node(task: str, **given: Any) -> Any:
     """Run a part of the page under Node; see `tests/js/page_parts.mjs`."""
     ended = subprocess.run(
-        ["node", "page_parts.mjs"],
+        ["node", "page_parts.mjs", str(scripts())],
         input=json.dumps({"task": task, **given}),
         capture_output=True,
         text=True,

@@ -44,6 +44,9 @@ class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
         redaction: The redaction steps with JavaScript patterns, and the characters of `fold`; None for no redaction.
         invisible: The patterns of `edgedistill_serve.task.visible_text`, for JavaScript.
         letters: The patterns of a letter of `ReviewRule.scripts`, and of a visible character.
+        embedders: Who may show the page inside another page, as sources of the policy `frame-ancestors`, besides pages
+            of its own origin; empty for nobody.
+        promised: The share and the confidence of `promise`; None if nothing is promised.
         files: The files to fetch, by purpose.
     """
 
@@ -63,13 +66,15 @@ class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
     contexts: ShownContexts | None
     novelty: NoveltyFit | None
     promise: str
+    promised: dict[str, float] | None
+    embedders: tuple[str, ...]
     redaction: dict[str, Any] | None
     invisible: dict[str, str]
     letters: dict[str, str]
     files: dict[str, PageFile]
 
 
-def describe_page(bundle: Bundle, files: dict[str, PageFile]) -> PageDescription:
+def describe_page(bundle: Bundle, files: dict[str, PageFile], embedders: tuple[str, ...] = ()) -> PageDescription:
     """Return the content of `page.json`.
 
     Raises:
@@ -93,11 +98,20 @@ def describe_page(bundle: Bundle, files: dict[str, PageFile]) -> PageDescription
         contexts=manifest.contexts,
         novelty=manifest.novelty,
         promise=describe_guarantee(manifest.guarantee, manifest.precision),
+        promised=_promised(bundle),
+        embedders=embedders,
         redaction=describe_redaction(manifest.task.redact),
         invisible=invisible_patterns(),
         letters=letter_patterns(manifest.review.scripts),
         files=files,
     )
+
+
+def _promised(bundle: Bundle) -> dict[str, float] | None:
+    guarantee = bundle.manifest.guarantee
+    if guarantee is None or bundle.manifest.precision not in guarantee.graphs:
+        return None
+    return {"share": guarantee.share, "confidence": guarantee.confidence}
 
 
 def golden_with_tokens(bundle: Bundle) -> dict[str, Any]:

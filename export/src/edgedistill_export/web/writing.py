@@ -1,11 +1,13 @@
 """Write a bundle as a folder of static files that scores in a browser, without a server or network."""
 
 import base64
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,20 @@ PAGE = files("edgedistill_export") / "web" / "page"
 SERVED_PAGE = files("edgedistill_serve") / "page"
 """The server's page, which shares its style and wording."""
 
-_FROM_SERVED = {"page.css": "page.css", "icon.svg": "icon.svg", "json.js": "json.mjs", "wording.js": "wording.mjs"}
-_NOT_OF_PAGE = {"index.html", "package.json", "score_rows.mjs", "sw.mjs"}
+_FROM_SERVED = {
+    "page.css": "page.css",
+    "icon.svg": "icon.svg",
+    "json.js": "json.mjs",
+    "language.js": "language.mjs",
+    "wording.js": "wording.mjs",
+}
+_NOT_OF_PAGE = {"index.html", "in_one_file.mjs", "package.json", "score_rows.mjs", "sw.mjs"}
 """Files next to the page's scripts that are written elsewhere, or are for Node."""
-_DESCRIPTION = "page.json"
+DESCRIPTION = "page.json"
+_EMBEDDER = re.compile(r"\*|https?://(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::\d+)?")
 _MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".json": "application/json",
     ".mjs": "text/javascript; charset=utf-8",
@@ -78,20 +88,23 @@ class WebPage:
     responses: int
 
 
-def write_web(bundle: Bundle, folder: Path, npm: Vendored | None = None) -> WebPage:
+def write_web(bundle: Bundle, folder: Path, npm: Vendored | None = None, embedders: Sequence[str] = ()) -> WebPage:
     """Write the page of a bundle atomically: to a temporary folder, which then replaces the output folder.
 
     Args:
         bundle: The bundle; the page uses the graph that it serves.
         folder: The output folder. An existing page is replaced.
         npm: The npm files; by default those of this package.
+        embedders: Who may show the page inside another page: origins such as ``https://lms.school.org`` or
+            ``https://*.school.org``, or ``*`` for everybody; pages of its own origin may, too. By default nobody may.
 
     Raises:
-        WebFailed: The npm files are missing, the bundle cannot be scored in a browser, or the folder contains
-            something other than a page or cannot be written.
+        WebFailed: The npm files are missing, the bundle cannot be scored in a browser, an embedder is not an origin,
+            or the folder contains something other than a page or cannot be written.
     """
     folder = folder.absolute()
-    content = dict(_content(bundle, npm or load_vendored()))
+    check_embedders(embedders)
+    content = page_files(bundle, npm or load_vendored(), tuple(embedders))
     aside: Path | None = None
     try:
         _expect_place(folder)
@@ -117,22 +130,89 @@ def write_web(bundle: Bundle, folder: Path, npm: Vendored | None = None) -> WebP
     return WebPage(folder, manifest.name, manifest.version, manifest.precision, len(content), size, rows)
 
 
+def check_embedders(embedders: Sequence[str]) -> None:
+    """Check the sites that may show a page.
+
+    Raises:
+        WebFailed: One is not an origin.
+    """
+    for each in embedders:
+        if not _EMBEDDER.fullmatch(each):
+            raise WebFailed(
+                f"{each[:80]!r} is not the origin of a site",
+                where="--embed",
+                hint="State scheme and host, without a path, such as https://lms.school.org or https://*.school.org; "
+                "* allows every site.",
+            )
+
+
+def write_file(file: Path, content: bytes, is_ours: Callable[[bytes], bool], what: str) -> None:
+    """Write a file at once, in place of an earlier one of the same kind.
+
+    Args:
+        file: The file.
+        content: Its bytes.
+        is_ours: Whether the bytes of an existing file are of this kind, so that it may be replaced.
+        what: The kind, for messages.
+
+    Raises:
+        WebFailed: The file is something else, or cannot be written.
+    """
+    try:
+        if file.exists() and not (file.is_file() and is_ours(file.read_bytes())):
+            raise WebFailed(f"already exists and is not {what}", where=str(file), hint="Choose another name.")
+        aside = temporary_sibling(file.absolute())
+        try:
+            aside.write_bytes(content)
+            aside.replace(file)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise WebFailed(f"the page cannot be written ({error})", where=str(file)) from None
+
+
 def _expect_place(folder: Path) -> None:
-    if folder.exists() and not (folder / _DESCRIPTION).exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not (folder / DESCRIPTION).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise WebFailed(
             "the folder is not empty and does not contain a page", where=str(folder), hint="Choose another folder."
         )
 
 
-def _content(bundle: Bundle, npm: Vendored) -> Iterator[tuple[str, bytes | Path]]:
-    """Yield every file of the page with its path."""
+def page_files(bundle: Bundle, npm: Vendored, embedders: tuple[str, ...] = ()) -> dict[str, bytes | Path]:
+    """Return every file of a page by its path in the page's folder.
+
+    Raises:
+        WebFailed: The bundle cannot be scored in a browser.
+    """
+    return dict(_content(bundle, npm, embedders))
+
+
+def page_scripts() -> Iterator[tuple[str, bytes]]:
+    """Yield the page's own scripts, styles and icon with their paths in the page's folder."""
+    for name in sorted(_names(PAGE)):
+        if name not in _NOT_OF_PAGE:
+            yield f"page/{name}", (PAGE / name).read_bytes()
+    for name, called in _FROM_SERVED.items():
+        # The server's page has the same modules with another suffix.
+        yield f"page/{called}", (SERVED_PAGE / name).read_bytes().replace(b'.js";', b'.mjs";')
+
+
+def _names(folder: Traversable, above: str = "") -> Iterator[str]:
+    for each in folder.iterdir():
+        if each.is_dir():
+            yield from _names(each, f"{above}{each.name}/")
+        else:
+            yield above + each.name
+
+
+def _content(bundle: Bundle, npm: Vendored, embedders: tuple[str, ...]) -> Iterator[tuple[str, bytes | Path]]:
     kept = dict(_kept(bundle, npm))
     yield from kept.items()
     sums = {name: _sum(source) for name, source in kept.items()}
     of_files = {key: _page_file(path, what, sums, kept) for key, (path, what) in _WHAT.items() if path in kept}
-    description = msgspec.json.encode(describe_page(bundle, of_files))
-    yield _DESCRIPTION, description
-    yield "sw.mjs", _service_worker(bundle, sums | {_DESCRIPTION: _sum(description)})
+    description = msgspec.json.encode(describe_page(bundle, of_files, embedders))
+    yield DESCRIPTION, description
+    yield "sw.mjs", _service_worker(bundle, sums | {DESCRIPTION: _sum(description)}, embedders)
     needed = _needed_names(npm, nano="model/nano.safetensors" in kept)
     for name, licence in npm.files.items():
         if name in needed and not _loaded(name):
@@ -141,11 +221,7 @@ def _content(bundle: Bundle, npm: Vendored) -> Iterator[tuple[str, bytes | Path]
 
 def _kept(bundle: Bundle, npm: Vendored) -> Iterator[tuple[str, bytes | Path]]:
     """Yield the files that the service worker caches, except the description."""
-    for source in PAGE.iterdir():
-        if source.name not in _NOT_OF_PAGE:
-            yield f"page/{source.name}", source.read_bytes()
-    for name, called in _FROM_SERVED.items():
-        yield f"page/{called}", (SERVED_PAGE / name).read_bytes()
+    yield from page_scripts()
     yield "index.html", (PAGE / "index.html").read_bytes()
     yield "manifest.webmanifest", _manifest(bundle.manifest.name)
     graph = bundle.model_file(bundle.manifest.precision)
@@ -193,11 +269,12 @@ def _manifest(name: str) -> bytes:
     return msgspec.json.format(msgspec.json.encode(said), indent=2)
 
 
-def _service_worker(bundle: Bundle, sums: Mapping[str, str]) -> bytes:
+def _service_worker(bundle: Bundle, sums: Mapping[str, str], embedders: tuple[str, ...]) -> bytes:
     """Return the service worker; the cache name changes with any byte of any file."""
     whole = sha256("".join(f"{name} {sums[name]}\n" for name in sorted(sums)).encode()).hexdigest()[:12]
     kept = {
         "cache": f"edgedistill {bundle.manifest.name} {bundle.manifest.version} {whole}",
+        "ancestors": " ".join(("'self'", *embedders)) if embedders else "'none'",
         "files": {name: {"integrity": sums[name], "type": _MEDIA_TYPES[Path(name).suffix]} for name in sorted(sums)},
     }
     written = b"const KEPT = %s;\n" % msgspec.json.format(msgspec.json.encode(kept), indent=1)

@@ -1,4 +1,55 @@
-// The texts of the page.
+// What the pages say of scores, in English unless `speak` was called.
+import { Language, number, say, speak } from "./language.js";
+
+/** The English texts of this module, by key. */
+export const ENGLISH = {
+  percent: "{share} %",
+  percent_below: "< {share} %",
+  percent_above: "> {share} %",
+  accepted: "Accepted",
+  review: "Review by a person",
+  no_label: "No label applies",
+  certain: "at least {share} certain",
+  bars_calibrated: "Calibrated probabilities",
+  bars_uncalibrated: "Probabilities, not calibrated",
+  bars_by_label_calibrated: "Probability of each label, calibrated; the mark is its threshold",
+  bars_by_label_uncalibrated: "Probability of each label, not calibrated; the mark is its threshold",
+  assigned_from: "Assigned from {share}.",
+  accepted_from: "Accepted from {share}.",
+  accepted_never: "Never accepted without a person.",
+  reason_blank: "The response is blank.",
+  reason_unreadable: "The model cannot read {share} of the response: its vocabulary does not have this text.",
+  reason_new_question: "The decision rule was not shown for this question.",
+  reason_script:
+    "Less than {share} of the response are letters of the script of the texts that the model was trained on ({scripts}).",
+  reason_novel:
+    "The response is unlike those that the model was trained on: {novelty} times the typical distance from them, " +
+    "above the limit of {limit}.",
+  reason_truncated: "The response has {tokens} tokens, more than the model can read. Only its beginning was scored.",
+  reason_never: "The decision rule accepts no response without a person.",
+  reason_never_label: "The decision rule accepts no response with “{label}” without a person.",
+  reason_certainty: "The decision on “{label}” has a certainty of {share}, below the threshold of {threshold}.",
+  reason_probability: "The probability, {share}, is below the threshold of {threshold} for “{label}”.",
+  reason_other: "The review rule of the model says: {reason}.",
+  reached_certainty: "“{label}” is the label with the smallest certainty; it reaches the threshold of {threshold}.",
+  least_certain: "“{label}” is the label with the smallest certainty.",
+  reached_probability: "The probability reaches the threshold of {threshold} for “{label}”.",
+  most_probable: "“{label}” is the most probable label. The model has no threshold for it.",
+  questions: { one: "1 question", other: "{count} questions" },
+  contexts_open: "The decision rule was shown for open questions ({questions} in {rows} rows).",
+  contexts_review: "The decision rule was shown for {questions}; responses to others go to a person.",
+  contexts_alike: "The decision rule was shown for {questions}; responses to others are treated alike.",
+  novelty_limit: "Responses at more than {limit} times the typical distance from the training texts go to a person.",
+  tokens_read: { one: "1 token, all of them read.", other: "{count} tokens, all of them read." },
+  tokens_truncated: {
+    one: "1 token, truncated to what the model can read.",
+    other: "{count} tokens, truncated to what the model can read.",
+  },
+  tokens_unknown: "{share} of the response is unknown to the model.",
+  tokens_lost:
+    "The model did not read {lost} of the {all} tokens before the response (question, reference answers, rubric).",
+};
+speak(new Language("en", ENGLISH));
 
 /** The label of a multilabel response to which no label applies. */
 export const NO_LABEL = "none";
@@ -8,16 +59,20 @@ const NEVER_ACCEPTED = 2;
 
 /** A probability in [0, 1] as text; it is never rounded to 0 % or 100 %. */
 export function percent(share) {
-  if (share > 0 && share < 0.001) return "< 0.1 %";
-  if (share < 1 && share > 0.999) return "> 99.9 %";
-  return `${(100 * share).toFixed(1)} %`;
+  if (share > 0 && share < 0.001) return say("percent_below", { share: number(0.1, 1) });
+  if (share < 1 && share > 0.999) return say("percent_above", { share: number(99.9, 1) });
+  return digitsOf(share, 1);
+}
+
+function digitsOf(share, digits) {
+  return say("percent", { share: number(100 * share, digits) });
 }
 
 /** Two different probabilities, with enough digits to differ as texts. */
 function distinctPercents(one, other) {
   if (percent(one) !== percent(other)) return [percent(one), percent(other)];
   const digits = [2, 3, 4, 5, 6].find((each) => (100 * one).toFixed(each) !== (100 * other).toFixed(each)) ?? 6;
-  return [`${(100 * one).toFixed(digits)} %`, `${(100 * other).toFixed(digits)} %`];
+  return [digitsOf(one, digits), digitsOf(other, digits)];
 }
 
 /** Two numbers with as many digits as it takes to tell them apart. */
@@ -34,7 +89,7 @@ export function points(change) {
 
 /** The decision on a score. */
 export function decision(score) {
-  return score.decision === "accept" ? "Accepted" : "Review by a person";
+  return score.decision === "accept" ? say("accepted") : say("review");
 }
 
 /** The label of a score as a list; for a multilabel task, the assigned labels. */
@@ -45,26 +100,26 @@ export function labelsOf({ label, probabilities }) {
 
 /** The labels of a score as one text. */
 export function labelText(score) {
-  return labelsOf(score).join(", ") || "No label applies";
+  return labelsOf(score).join(", ") || say("no_label");
 }
 
 /** The probability of a score's label; for a multilabel task, the smallest certainty of any label. */
 export function probabilityText(score, model) {
-  return isMultilabel(model) ? `at least ${percent(score.probability)} certain` : percent(score.probability);
+  return isMultilabel(model) ? say("certain", { share: percent(score.probability) }) : percent(score.probability);
 }
 
 /** The caption of the bars. */
 export function caption(model) {
-  if (!isMultilabel(model)) return model.calibrated ? "Calibrated probabilities" : "Probabilities, not calibrated";
-  return `Probability of each label, ${model.calibrated ? "" : "not "}calibrated; the mark is its threshold`;
+  if (!isMultilabel(model)) return say(model.calibrated ? "bars_calibrated" : "bars_uncalibrated");
+  return say(model.calibrated ? "bars_by_label_calibrated" : "bars_by_label_uncalibrated");
 }
 
-/** The threshold of a label, as a sentence. */
+/** The threshold of a label, as a sentence after others; "" if it has none. */
 export function thresholdNote(label, model) {
-  if (isMultilabel(model)) return ` Assigned from ${percent(model.thresholds.get(label))}.`;
+  if (isMultilabel(model)) return ` ${say("assigned_from", { share: percent(model.thresholds.get(label)) })}`;
   const threshold = model.review.thresholds.get(label);
-  if (threshold >= NEVER_ACCEPTED) return " Never accepted without a person.";
-  return threshold ? ` Accepted from ${percent(threshold)}.` : "";
+  if (threshold >= NEVER_ACCEPTED) return ` ${say("accepted_never")}`;
+  return threshold ? ` ${say("accepted_from", { share: percent(threshold) })}` : "";
 }
 
 /** The label of a multilabel task with the smallest certainty. */
@@ -91,57 +146,51 @@ function isTooNovel({ novelty }, { review }) {
 /** The reason of the decision on a score. */
 export function decisionReason(score, model) {
   const threshold = isMultilabel(model) ? model.review.least_certainty : model.review.thresholds.get(score.label);
-  if (score.reason === "blank") return "The response is blank.";
-  if (score.reason === "unreadable") {
-    return `The model cannot read ${percent(score.unknown_share)} of the response: its vocabulary does not have this text.`;
-  }
-  if (score.reason === "new question") return "The decision rule was not shown for this question.";
-  if (score.reason === "unlike training" && !isTooNovel(score, model)) {
+  const { reason, label } = score;
+  if (reason === "blank") return say("reason_blank");
+  if (reason === "unreadable") return say("reason_unreadable", { share: percent(score.unknown_share) });
+  if (reason === "new question") return say("reason_new_question");
+  if (reason === "unlike training" && !isTooNovel(score, model)) {
     const { min_letters: least, scripts } = model.review;
-    return `Less than ${percent(least)} of the response are letters of the script of the texts that the model was trained on (${scripts.join(", ")}).`;
+    return say("reason_script", { share: percent(least), scripts: scripts.join(", ") });
   }
-  if (score.reason === "unlike training") {
+  if (reason === "unlike training") {
     const [novelty, limit] = distinctNumbers(score.novelty, model.review.max_novelty);
-    return `The response is unlike those that the model was trained on: ${novelty} times the typical distance from them, above the limit of ${limit}.`;
+    return say("reason_novel", { novelty, limit });
   }
-  if (score.reason === "truncated") {
-    return `The response has ${score.tokens} tokens, more than the model can read. Only its beginning was scored.`;
+  if (reason === "truncated") return say("reason_truncated", { tokens: score.tokens });
+  if (reason === "below threshold" && threshold >= NEVER_ACCEPTED) {
+    return isMultilabel(model) ? say("reason_never") : say("reason_never_label", { label });
   }
-  if (score.reason === "below threshold" && threshold >= NEVER_ACCEPTED) {
-    return isMultilabel(model)
-      ? "The decision rule accepts no response without a person."
-      : `The decision rule accepts no response with “${score.label}” without a person.`;
-  }
-  if (score.reason === "below threshold") {
-    const [probability, least] = distinctPercents(score.probability, threshold);
+  if (reason === "below threshold") {
+    const [share, least] = distinctPercents(score.probability, threshold);
     if (isMultilabel(model)) {
-      return `The decision on “${leastCertain(score, model)}” has a certainty of ${probability}, below the threshold of ${least}.`;
+      return say("reason_certainty", { label: leastCertain(score, model), share, threshold: least });
     }
-    return `The probability, ${probability}, is below the threshold of ${least} for “${score.label}”.`;
+    return say("reason_probability", { label, share, threshold: least });
   }
-  if (score.reason) return `The review rule of the model says: ${score.reason}.`;
+  if (reason) return say("reason_other", { reason });
   if (isMultilabel(model)) {
-    const least = `“${leastCertain(score, model)}” is the label with the smallest certainty`;
-    return threshold ? `${least}; it reaches the threshold of ${percent(threshold)}.` : `${least}.`;
+    const least = leastCertain(score, model);
+    if (!threshold) return say("least_certain", { label: least });
+    return say("reached_certainty", { label: least, threshold: percent(threshold) });
   }
-  if (threshold) return `The probability reaches the threshold of ${percent(threshold)} for “${score.label}”.`;
-  return `“${score.label}” is the most probable label. The model has no threshold for it.`;
+  return threshold ? say("reached_probability", { label, threshold: percent(threshold) }) : say("most_probable", { label });
 }
 
 /** For which questions the decision rule was shown; "" if there are no questions, or it is not recorded. */
 export function contextsNote({ contexts, review }) {
   if (!contexts) return "";
-  const questions = contexts.distinct === 1 ? "1 question" : `${contexts.distinct} questions`;
-  if (!contexts.closed) return `The decision rule was shown for open questions (${questions} in ${contexts.rows} rows).`;
-  const others = review.new_question ? "responses to others go to a person" : "responses to others are treated alike";
-  return `The decision rule was shown for ${questions}; ${others}.`;
+  const questions = say("questions", { count: contexts.distinct });
+  if (!contexts.closed) return say("contexts_open", { questions, rows: contexts.rows });
+  return say(review.new_question ? "contexts_review" : "contexts_alike", { questions });
 }
 
 /** Which responses are too far from the training texts; "" if that is not limited. */
 export function noveltyNote({ novelty, review }) {
   const limit = review.max_novelty;
   if (!novelty || limit === null || limit === undefined) return "";
-  return `Responses at more than ${limit.toPrecision(3)} times the typical distance from the training texts go to a person.`;
+  return say("novelty_limit", { limit: limit.toPrecision(3) });
 }
 
 /** What is promised of the accepted responses; "" for a bundle that does not say. */
@@ -151,12 +200,11 @@ export function promiseNote({ promise }) {
 
 /** The number of tokens that the model read. */
 export function tokensText(score) {
-  const tokens = score.tokens === 1 ? "1 token" : `${score.tokens} tokens`;
-  const read = score.truncated ? `${tokens}, truncated to what the model can read.` : `${tokens}, all of them read.`;
-  const unknown = score.unknown_share > 0 ? ` ${percent(score.unknown_share)} of the response is unknown to the model.` : "";
+  const parts = [say(score.truncated ? "tokens_truncated" : "tokens_read", { count: score.tokens })];
+  if (score.unknown_share > 0) parts.push(say("tokens_unknown", { share: percent(score.unknown_share) }));
   const { context_tokens: all, context_tokens_lost: lost } = score;
-  const cut = lost > 0 ? ` The model did not read ${lost} of the ${all} tokens before the response (question, reference answers, rubric).` : "";
-  return read + unknown + cut;
+  if (lost > 0) parts.push(say("tokens_lost", { lost, all }));
+  return parts.join(" ");
 }
 
 /** The message for a failed request. */

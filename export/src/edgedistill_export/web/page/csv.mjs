@@ -1,7 +1,8 @@
 // Reads and writes tables as RFC 4180 specifies, strictly: a malformed row is an error that names the row.
 
-const SEPARATORS = [",", ";", "\t"];
-const MOST_BYTES = 200e6;
+import { TableFault } from "./faults.mjs";
+
+const SEPARATORS = [",", ";", "\t", "|"];
 // As in edgedistill_serve.grading.formula_cells.
 const ESCAPE = "'\t";
 const SIGNS = "=+@\\u2212\\ufb29\\ufe62\\ufe63\\ufe66\\ufe6b\\uff0b\\uff0d\\uff1d\\uff20\\u207a-\\u207c\\u208a-\\u208c\\-";
@@ -12,47 +13,55 @@ const SKIPPED =
 const FORMULA = new RegExp(`^(?:[\\t\\r\\n]|[${SKIPPED}]*[${SIGNS}])`, "u");
 const NUMBER = /^ *[+\-\u2212]?(?:[0-9]+(?:[.,][0-9]+)*[.,]?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?%? *$/;
 
-/** A table that cannot be read: the problem, the row, and a hint. */
-export class TableFault extends Error {
-  constructor(what, { row, hint = "" } = {}) {
-    super(`${row ? `row ${row}: ` : ""}${what}.${hint ? ` ${hint}` : ""}`);
-  }
-}
-
 /**
- * Read a file's bytes. `expected` are column names that identify the separator.
- * Returns `{ columns, rows, separator, marked }`; a row's number in a spreadsheet is its index plus 2. `marked` is
- * whether the file begins with a byte order mark.
+ * Read a CSV file's bytes. `wanted` are column names that identify the separator.
+ * Returns `{ columns, rows, separator, marked, encoding }`; a row's number in a spreadsheet is its index plus 2. `marked` is
+ * whether the file begins with a byte order mark, `encoding` the name of an encoding other than UTF-8.
  */
-export function readTable(bytes, wanted) {
-  if (bytes.byteLength > MOST_BYTES) {
-    throw new TableFault(`the file has ${Math.round(bytes.byteLength / 1e6)} MB; the limit is ${MOST_BYTES / 1e6} MB`, {
-      hint: "Use the command edgedistill-serve grade for larger files.",
-    });
-  }
-  const text = decoded(bytes);
+export function readText(bytes, wanted) {
+  const { text, encoding } = decoded(bytes);
   const marked = text.startsWith("\ufeff");
   const whole = marked ? text.slice(1) : text;
   // Excel reads this line as the separator of the file, and does not show it.
-  const stated = /^"?sep=([,;\t])"?(\r\n|\r|\n)/i.exec(whole);
+  const stated = /^"?sep=([^\r\n"])"?(\r\n|\r|\n)/i.exec(whole);
   const content = stated ? whole.slice(stated[0].length) : whole;
   const separator = stated ? stated[1] : separatorOf(content, wanted);
   const [columns = [], ...records] = recordsOf(content, separator);
-  if (!columns.some(Boolean)) throw new TableFault("the file is empty: it has no header row");
-  const repeated = columns.find((name, at) => columns.indexOf(name) < at);
-  if (repeated === "") throw new TableFault("several columns have no name", { row: 1, hint: "Name them, or delete them if they are empty." });
-  if (repeated !== undefined) {
-    throw new TableFault(`two columns have the name “${repeated}”`, { row: 1, hint: "Rename or delete one of them." });
-  }
-  return { columns, rows: rowsOf(records, columns), separator, marked };
+  checkColumns(columns);
+  return { columns, rows: rowsOf(records, columns), separator, marked, encoding };
 }
 
+/** Raise where a table has no header, or two columns with one name. */
+export function checkColumns(columns) {
+  if (!columns.some(Boolean)) throw new TableFault("fault_empty");
+  const repeated = columns.find((name, at) => columns.indexOf(name) < at);
+  if (repeated === "") throw new TableFault("fault_unnamed");
+  if (repeated !== undefined) throw new TableFault("fault_twice", { name: repeated });
+}
+
+/** The text of a file, and its encoding, by the rules of `edgedistill_serve.grading.dialects`. */
 function decoded(bytes) {
+  const utf16 = kindOfUtf16(new Uint8Array(bytes));
+  if (utf16) return { text: new TextDecoder(utf16, { ignoreBOM: true }).decode(bytes), encoding: "UTF-16" };
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    return { text: new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes), encoding: null };
   } catch {
-    throw new TableFault("the file is not valid UTF-8", { hint: "Save the file as “CSV UTF-8”." });
+    const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+    const invalid = text.match(/\ufffd/g)?.length ?? 0;
+    const valid = text.match(/[^\0-\x7f\ufffd]/gu)?.length ?? 0;
+    if (text.startsWith("\ufeff") || invalid <= valid) throw new TableFault("fault_encoding");
+    return { text: new TextDecoder("windows-1252").decode(bytes), encoding: "Windows-1252" };
   }
+}
+
+/** The name of a file's encoding if it is UTF-16, by its byte order mark or by the zeros of Latin letters. */
+function kindOfUtf16(bytes) {
+  if (bytes[0] === 0xff && bytes[1] === 0xfe) return "utf-16le";
+  if (bytes[0] === 0xfe && bytes[1] === 0xff) return "utf-16be";
+  const head = bytes.subarray(0, 1024);
+  const zeros = (first) => head.filter((byte, at) => at % 2 === first && byte === 0).length;
+  if (zeros(0) + zeros(1) <= head.length / 4) return null;
+  return zeros(1) > zeros(0) ? "utf-16le" : "utf-16be";
 }
 
 /** The separator with which the header has most of the expected columns; a comma by default. */
@@ -71,9 +80,9 @@ function rowsOf(records, columns) {
   return records.map((record, at) => {
     const cells = record.length || columns.length > 1 ? record : [""];
     if (cells.length !== columns.length) {
-      const what = cells.length ? `the row has ${cells.length} fields, the header has ${columns.length}` : "the row is empty";
-      const hint = cells.length ? "Put a field that contains a separator or a line break in double quotes." : "Delete the empty line.";
-      throw new TableFault(what, { row: at + 2, hint });
+      const row = at + 2;
+      if (!cells.length) throw new TableFault("fault_empty_row", { row });
+      throw new TableFault("fault_fields", { row, found: cells.length, wanted: columns.length });
     }
     return cells;
   });
@@ -81,7 +90,7 @@ function rowsOf(records, columns) {
 
 /** Yield the fields of every record; an empty line has none. */
 function* recordsOf(content, separator) {
-  const field = new RegExp(`"([^"]*(?:""[^"]*)*)"|([^"${separator}\\r\\n]*)`, "y");
+  const field = new RegExp(`"([^"]*(?:""[^"]*)*)"|([^"\\u{${separator.codePointAt(0).toString(16)}}\\r\\n]*)`, "uy");
   let at = 0;
   for (let row = 1; at < content.length; row += 1) {
     const fields = [];
@@ -96,10 +105,7 @@ function* recordsOf(content, separator) {
         continue;
       }
       if (next !== undefined && next !== "\r" && next !== "\n") {
-        throw new TableFault("the row that begins here has an unmatched double quote", {
-          row,
-          hint: 'Put the field in double quotes and double each quote inside it: "he said ""yes""".',
-        });
+        throw new TableFault("fault_quote", { row });
       }
       if (fields.length === 1 && found[0] === "") fields.pop();
       at += content.startsWith("\r\n", at) ? 2 : 1;

@@ -2,6 +2,12 @@
 
 export const at = (id) => document.getElementById(id);
 
+/** The element, whose text then has the direction of its own letters. */
+export function isolated(element) {
+  element.dir = "auto";
+  return element;
+}
+
 /** A text stays a text, whatever it looks like. */
 export function made(tag, className = "", text = "") {
   const element = document.createElement(tag);

@@ -1,10 +1,11 @@
 // The page's interface to the worker.
+import { startWorker } from "./places.mjs";
 import { Asker } from "./talking.mjs";
 
 export class Engine {
   /** `onMessage(message)` receives the loading progress. */
   constructor(onMessage) {
-    this.asker = new Asker(new Worker(new URL("worker.mjs", import.meta.url), { type: "module" }), onMessage);
+    this.asker = new Asker(startWorker("worker"), onMessage);
   }
 
   load() {

@@ -1,11 +1,20 @@
 // Stores the page on this device for offline use, and offers new versions.
 import { at } from "./elements.mjs";
+import { say } from "./language.mjs";
+import { inEveryLanguage } from "./languages.mjs";
+import { isOneFile } from "./places.mjs";
+
+let state = null;
 
 /** Install the service worker and show its state. */
 export async function keepOffline() {
+  inEveryLanguage(() => (at("offline").textContent = state ? say(state) : ""));
+  if (isOneFile) {
+    show("offline_single");
+    return;
+  }
   if (!("serviceWorker" in navigator)) {
-    at("offline").textContent =
-      "Not available offline: this requires https, http://127.0.0.1 or http://localhost.";
+    show("offline_unsupported");
     return;
   }
   try {
@@ -13,25 +22,29 @@ export async function keepOffline() {
     registered.addEventListener("updatefound", () => follow(registered));
     follow(registered);
   } catch {
-    at("offline").textContent = "Not available offline: this browser does not allow it here.";
+    show("offline_refused");
   }
+}
+
+function show(key) {
+  state = key;
+  at("offline").textContent = say(key);
 }
 
 function follow(registered) {
   const { installing, waiting, active } = registered;
-  if (active) at("offline").textContent = "Stored on this device: the page also opens offline.";
+  if (active) show("offline_stored");
   if (waiting && active) offer(waiting);
   if (!installing) return;
-  if (!active) at("offline").textContent = "Storing the page on this device…";
+  if (!active) show("offline_storing");
   installing.addEventListener("statechange", () => {
-    if (installing.state === "redundant" && !registered.active) {
-      at("offline").textContent = "Not available offline: a file could not be stored.";
-    } else follow(registered);
+    if (installing.state === "redundant" && !registered.active) show("offline_failed");
+    else follow(registered);
   });
 }
 
 function offer(waiting) {
-  at("offline").textContent = "A new version of this page is available.";
+  show("offline_newer");
   at("renew").hidden = false;
   at("renew").addEventListener("click", () => {
     navigator.serviceWorker.addEventListener("controllerchange", () => location.reload());

@@ -1,9 +1,9 @@
 // One copy of the model: loads it, and scores responses one after another.
-import { fetchPage, FileFault, fetchParts } from "./fetching.mjs";
+import { FileFault } from "./faults.mjs";
+import { fetchPage, fetchParts } from "./fetching.mjs";
+import { GLUE } from "./places.mjs";
 import { Drift, Scorer, Unscorable } from "./scorer.mjs";
 import { answering } from "./talking.mjs";
-
-const ROOT = new URL("../", import.meta.url);
 
 let scorer;
 /** The last scheduled response: a session scores one at a time. */
@@ -13,11 +13,11 @@ const tasks = {
   /** Load the model, and run the self-check if `check` is set. `threads` above 1 require an isolated page. */
   async load({ check, threads = 1 }) {
     const started = performance.now();
-    const page = await fetchPage(ROOT);
+    const page = await fetchPage();
     postMessage({ event: "page", page });
-    const parts = await fetchParts(ROOT, page, (file) => postMessage({ event: "reading", file }));
+    const parts = await fetchParts(page, (name, file) => postMessage({ event: "reading", name, file }));
     postMessage({ event: "starting" });
-    scorer = await Scorer.open(page, parts, { threads, glue: new URL("vendor/ort-wasm-simd-threaded.mjs", ROOT).href });
+    scorer = await Scorer.open(page, parts, { threads, glue: GLUE });
     if (!check) return null;
     const { tolerance, rows } = parts.golden;
     const difference = await scorer.check(parts.golden, (done) =>

@@ -1,6 +1,7 @@
 // Scores one response at a time with a graph and a tokenizer, by the rules of `edgedistill_serve.scoring.scorer`.
 import { contextHash } from "./contexts.mjs";
 import { Encoder } from "./encoder.mjs";
+import { Fault } from "./faults.mjs";
 import { NanoGraph } from "./nano.mjs";
 import { redactor } from "./redaction.mjs";
 import { blankTest } from "./visible_text.mjs";
@@ -10,10 +11,10 @@ const SMALL = 1e-3;
 const CONTEXT = ["question", "reference_answer", "rubric"];
 
 /** This response cannot be scored; the others can. */
-export class Unscorable extends Error {}
+export class Unscorable extends Fault {}
 
 /** The graph does not reproduce its golden scores in this browser. */
-export class Drift extends Error {}
+export class Drift extends Fault {}
 
 export class Scorer {
   /**
@@ -52,10 +53,8 @@ export class Scorer {
   readable(inputs) {
     return Object.fromEntries(
       this.page.inputs.map((name) => {
-        if (typeof inputs[name] !== "string") throw new Unscorable(`the input “${name}” is missing or not a text`);
-        if (/\p{Surrogate}/u.test(inputs[name])) {
-          throw new Unscorable(`the input “${name}” contains an unpaired surrogate, which is not valid text`);
-        }
+        if (typeof inputs[name] !== "string") throw new Unscorable("fault_input", { input: name });
+        if (/\p{Surrogate}/u.test(inputs[name])) throw new Unscorable("fault_surrogate", { input: name });
         return [name, this.redact(inputs[name])];
       }),
     );
@@ -72,11 +71,11 @@ export class Scorer {
       found = await this.graph.run({ ids, typeIds });
     } catch {
       // The original message would contain token ids, which reveal the text.
-      throw new Unscorable("the model failed on this response");
+      throw new Unscorable("fault_model");
     }
     const { logits, novelty } = found;
     const numbers = novelty === null ? logits : [...logits, novelty];
-    if (!numbers.every(Number.isFinite)) throw new Unscorable("the model returned numbers that are not finite");
+    if (!numbers.every(Number.isFinite)) throw new Unscorable("fault_numbers");
     return { logits, novelty };
   }
 
@@ -85,13 +84,13 @@ export class Scorer {
    * probabilities within the tolerance.
    */
   async check(golden, onRow = () => {}) {
-    if (golden.rows.length === 0) throw new Drift("The page has no golden responses, so nothing shows that it scores correctly.");
+    if (golden.rows.length === 0) throw new Drift("drift_golden");
     let difference = 0;
     let noveltyDifference = 0;
     for (const [at, row] of golden.rows.entries()) {
       const encoded = this.encode(this.readable(row.inputs));
       if (encoded.ids.join() !== row.ids.join()) {
-        throw new Drift(`In this browser, the tokens of golden response ${at + 1} differ from those in Python.`);
+        throw new Drift("drift_tokens", { row: at + 1 });
       }
       const { logits, novelty } = await this.run(encoded);
       const found = probabilities(logits, this.page);
@@ -104,20 +103,15 @@ export class Scorer {
       }
       onRow(at + 1);
     }
-    if (!isAtMost(difference, golden.tolerance)) {
-      throw new Drift(
-        `The probabilities differ by up to ${difference.toPrecision(3)} from the expected ones; ` +
-          `the tolerance is ${golden.tolerance}.`,
-      );
-    }
-    if (this.page.novelty && !isAtMost(noveltyDifference, golden.noveltyTolerance)) {
-      throw new Drift(
-        `The novelty differs by a share of up to ${noveltyDifference.toPrecision(3)} from the expected one; ` +
-          `the tolerance is ${golden.noveltyTolerance}.`,
-      );
-    }
+    expectSmall("drift_probabilities", difference, golden.tolerance);
+    if (this.page.novelty) expectSmall("drift_novelty", noveltyDifference, golden.noveltyTolerance);
     return difference;
   }
+}
+
+function expectSmall(key, difference, tolerance) {
+  if (isAtMost(difference, tolerance)) return;
+  throw new Drift(key, { difference: difference.toPrecision(3), tolerance: String(tolerance) });
 }
 
 /** The name and the text of each input before the response, in the order in which the model reads them. */
@@ -161,7 +155,7 @@ function isLimited({ review }) {
 
 /** Determine the label or labels, and whether they need human review. */
 export function judge(shares, encoded, page, isNewQuestion, novelty = null) {
-  if (!shares.every(Number.isFinite)) throw new Unscorable("the probabilities of this response are not finite");
+  if (!shares.every(Number.isFinite)) throw new Unscorable("fault_probabilities");
   const { label, probability, least } = page.kind === "multilabel" ? several(shares, page) : one(shares, page);
   let reason = null;
   if (encoded.blank && page.review.blank) reason = "blank";

@@ -1,18 +1,20 @@
 // The form for one response, and its score.
 import { caption, decision, labelsOf, labelText, thresholdNote, percent, tokensText, probabilityText, decisionReason } from "./wording.mjs";
-import { at, made } from "./elements.mjs";
+import { at, isolated, made } from "./elements.mjs";
+import { said } from "./faults.mjs";
+import { say } from "./language.mjs";
+import { inEveryLanguage } from "./languages.mjs";
 
 const INPUTS = ["question", "reference_answer", "rubric", "response"];
 
-/** Make the form score with `engine`, by the model that `page` describes. */
-export function showForm(engine, page) {
-  const state = { asked: null, turn: 0 };
+/** Make the form score with `engine`, by the model that `page` describes; `lesson` is that of `startLesson`. */
+export function showForm(engine, page, lesson) {
+  const state = { asked: null, found: null, problem: null, turn: 0 };
   const given = () => Object.fromEntries(page.inputs.map((name) => [name, at(name).value]));
   for (const name of INPUTS) at(`${name}-field`).hidden = !page.inputs.includes(name);
 
   function forget() {
-    state.asked = null;
-    state.turn += 1;
+    Object.assign(state, { asked: null, found: null, turn: state.turn + 1 });
     at("verdict").replaceChildren();
     at("result-details").hidden = true;
     at("result-empty").hidden = false;
@@ -22,21 +24,27 @@ export function showForm(engine, page) {
     event?.preventDefault();
     const inputs = given();
     const turn = (state.turn += 1);
-    at("problem").textContent = "";
+    showProblem(null);
     at("form").setAttribute("aria-busy", "true");
     try {
       const found = await engine.score(inputs);
       if (turn !== state.turn) return;
-      state.asked = inputs;
+      Object.assign(state, { asked: inputs, found });
       showScore(found, page);
       changed();
+      lesson.used();
       inView(at("result"));
     } catch (error) {
       forget();
-      at("problem").textContent = error.message;
+      showProblem(error);
     } finally {
       at("form").removeAttribute("aria-busy");
     }
+  }
+
+  function showProblem(error) {
+    state.problem = error;
+    at("problem").textContent = error ? said(error) : "";
   }
 
   /** Warn when the score belongs to an earlier text. */
@@ -44,7 +52,7 @@ export function showForm(engine, page) {
     if (!state.asked) return;
     const stale = page.inputs.some((name) => state.asked[name] !== at(name).value);
     const note = at("verdict").querySelector(".stale");
-    if (stale && !note) at("verdict").append(made("p", "stale", "The text has changed since it was scored. Score it again."));
+    if (stale && !note) at("verdict").append(made("p", "stale", say("stale")));
     if (!stale) note?.remove();
   }
 
@@ -55,9 +63,15 @@ export function showForm(engine, page) {
   });
   at("clear").addEventListener("click", () => {
     for (const name of INPUTS) at(name).value = "";
-    at("problem").textContent = "";
+    showProblem(null);
     forget();
     at("response").focus();
+  });
+  inEveryLanguage(() => {
+    showProblem(state.problem);
+    if (!state.found) return;
+    showScore(state.found, page);
+    changed();
   });
 }
 
@@ -67,8 +81,8 @@ export function showCodebook(page) {
     ...page.labels.map(({ name, definition }) => {
       const entry = made("div");
       entry.append(
-        made("dt", "", name),
-        made("dd", "", (definition || "The codebook has no definition for this label.") + thresholdNote(name, page)),
+        isolated(made("dt", "", name)),
+        made("dd", "", (definition || say("no_definition")) + thresholdNote(name, page)),
       );
       return entry;
     }),
@@ -82,6 +96,7 @@ function showScore(score, page) {
   const headline = made("div", "headline");
   headline.append(label, " ", made("span", `chip ${score.decision}`, decision(score)));
   at("verdict").replaceChildren(headline, " ", made("p", "why", decisionReason(score, page)));
+  at("bars-caption").removeAttribute("data-say");
   at("bars-caption").textContent = caption(page);
   const given = labelsOf(score);
   at("bars").replaceChildren(
@@ -98,7 +113,7 @@ function showScore(score, page) {
 function bar(label, share, given, threshold) {
   const name = made("th");
   name.scope = "row";
-  name.append(made("span", "", label));
+  name.append(isolated(made("span", "", label)));
   const fill = made("div", "fill");
   fill.style.setProperty("--share", share);
   const track = made("div", "track");

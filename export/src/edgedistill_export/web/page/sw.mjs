@@ -1,14 +1,16 @@
 // Serves the page from a cache, so that it opens offline. KEPT, written above, describes the cached files:
-// `cache` is the name of this version's cache, `files` has each path's SHA-256 and media type.
+// `cache` is the name of this version's cache, `ancestors` says who may show the page inside another page (the page itself
+// checks that, too: the first load comes without these headers), `files` has each path's SHA-256 and media type.
 
 const HEADERS = {
   "Content-Security-Policy":
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; img-src 'self'; " +
-    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    `connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors ${KEPT.ancestors}`,
   // A page with this header only loads workers that have it too.
   "Cross-Origin-Embedder-Policy": "require-corp",
   "Cross-Origin-Opener-Policy": "same-origin",
-  "Cross-Origin-Resource-Policy": "same-origin",
+  // Some of the pages that may show this one need its permission in this header, too.
+  "Cross-Origin-Resource-Policy": KEPT.ancestors === "'none'" ? "same-origin" : "cross-origin",
   "Referrer-Policy": "no-referrer",
   "X-Content-Type-Options": "nosniff",
 };

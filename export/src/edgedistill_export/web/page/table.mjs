@@ -1,37 +1,61 @@
-// A file of responses: chosen or dropped, its columns selected, scored in a worker, shown and saved.
-import { at, made } from "./elements.mjs";
+// A file of responses: chosen or dropped, its columns selected, scored in a worker, shown, summarized, coded and saved.
+import { Codes } from "./codes.mjs";
+import { at, isolated, made } from "./elements.mjs";
+import { said } from "./faults.mjs";
+import { number, say } from "./language.mjs";
+import { inEveryLanguage } from "./languages.mjs";
+import { showSummary } from "./summary.mjs";
 import { decision, labelText, NO_LABEL, probabilityText, decisionReason } from "./wording.mjs";
 
-/** Make the panel score files with `engine`, by the model that `page` describes. */
-export function showTable(engine, page) {
-  const state = { file: null, running: null, address: null };
+/** Make the panel score files with `engine`, by the model that `page` describes; `lesson` is that of `startLesson`. */
+export function showTable(engine, page, lesson) {
+  const state = { file: null, running: null, address: null, inspected: null, graded: null, problem: null, summary: null };
+  const codes = new Codes(page);
 
   async function take(file) {
     state.running?.stop();
     forget();
-    state.file = file;
+    Object.assign(state, { file, inspected: null });
+    render();
     if (!file) return;
     try {
-      const found = await engine.inspect(file);
+      const inspected = await engine.inspect(file);
       if (state.file !== file) return;
-      askForColumns(found);
+      state.inspected = inspected;
+      at("choices").replaceChildren(...page.inputs.map((name) => choice(name, inspected.columns, inspected.chosen[name])));
     } catch (error) {
-      at("table-problem").textContent = `${file.name}: ${error.message}`;
+      if (state.file === file) state.problem = () => `${file.name}: ${said(error)}`;
     }
+    render();
   }
 
   function forget() {
     if (state.address) URL.revokeObjectURL(state.address);
-    state.address = null;
-    for (const id of ["table-problem", "summary", "graded-notes"]) at(id).textContent = "";
-    for (const id of ["columns", "running", "graded"]) at(id).hidden = true;
-    at("rows").replaceChildren();
+    Object.assign(state, { address: null, graded: null, problem: null, summary: null });
+    codes.forget();
+    at("running").hidden = true;
   }
 
-  function askForColumns({ columns, rows, chosen }) {
-    at("choices").replaceChildren(...page.inputs.map((name) => choice(name, columns, chosen[name])));
-    at("grade").textContent = rows === 1 ? "Score 1 row" : `Score ${rows.toLocaleString("en")} rows`;
-    at("columns").hidden = false;
+  /** Show the state; what the reader chose stays. */
+  function render() {
+    at("table-problem").textContent = state.problem ? state.problem() : "";
+    at("summary").textContent = state.summary ? state.summary() : "";
+    at("columns").hidden = !state.inspected || !at("running").hidden;
+    at("graded").hidden = !state.graded;
+    at("rows").replaceChildren();
+    if (state.inspected) renderColumns(state.inspected);
+    if (state.graded) renderGraded(state.graded);
+  }
+
+  function renderColumns({ rows, encoding, sheet }) {
+    at("grade").textContent = say("score_rows", { count: rows });
+    const isOneOfMany = sheet && sheet.count > 1;
+    const notes = [encoding && say("read_as", { encoding }), isOneOfMany && say("read_sheet", sheet)];
+    at("read-as").textContent = notes.filter(Boolean).join(" ");
+    for (const name of page.inputs) {
+      at(`column-${name}`).labels[0].textContent = say(`column_${name}`);
+      at(`column-${name}`).options[0].textContent = say("choose_column");
+    }
   }
 
   async function grade(event) {
@@ -39,58 +63,70 @@ export function showTable(engine, page) {
     const file = state.file;
     const column = Object.fromEntries(page.inputs.map((name) => [name, at(`column-${name}`).value]));
     const open = page.inputs.find((name) => !column[name]);
-    at("table-problem").textContent = open ? `Choose the column with the ${open.replace("_", " ")}.` : "";
     if (open) {
+      state.problem = () => say(`choose_${open}`);
+      render();
       at(`column-${open}`).focus();
       return;
     }
     forget();
     at("running").hidden = false;
+    state.summary = () => say("scoring");
+    render();
     at("stop").focus();
-    at("summary").textContent = "Scoring…";
     const running = (state.running = engine.grade(file, column, showProgress));
     try {
       const graded = await running.done;
       if (state.running === running) showGraded(graded, file);
     } catch (error) {
       if (state.running === running) showFailure(error, file);
+    } finally {
+      if (state.running === running) state.running = null;
     }
   }
 
   function showFailure(error, file) {
     at("running").hidden = true;
-    at("columns").hidden = false;
-    at("summary").textContent = error.kind === "stopped" ? "Stopped. No scores were saved." : "";
-    if (error.kind !== "stopped") at("table-problem").textContent = `${file.name}: ${error.message}`;
+    const isStopped = error.kind === "stopped";
+    state.summary = isStopped ? () => say("stopped") : null;
+    state.problem = isStopped ? null : () => `${file.name}: ${said(error)}`;
+    render();
     at("grade").focus();
   }
 
-  function showGraded({ counts, shown, table }, file) {
+  function showGraded({ table, ...graded }, file) {
     state.address = URL.createObjectURL(table);
     at("download").href = state.address;
-    at("download").download = file.name.replace(/(\.[^.]*)?$/, "-scored$1");
+    at("download").download = file.name.replace(/(\.[^.]*)?$/, (suffix) => `-scored${suffix === ".tsv" ? suffix : ".csv"}`);
     at("running").hidden = true;
-    at("summary").textContent = summary(counts, page);
-    at("graded-notes").textContent = notes(counts);
-    at("rows").replaceChildren(...shown.map((row) => rowOf(row, page)));
-    at("rows-caption").textContent =
-      shown.length < counts.read ? `The first ${shown.length} rows; the saved table contains all rows` : "All rows";
     at("only-review").checked = false;
-    filter();
-    at("columns").hidden = false;
-    at("graded").hidden = false;
+    state.graded = graded;
+    state.summary = () => summary(graded.counts, page);
+    codes.start(graded.review, graded.counts.review + graded.counts.errors, file.name);
+    render();
+    lesson.used();
     at("download").focus();
   }
 
-  function filter() {
-    for (const row of at("rows").children) row.hidden = at("only-review").checked && row.dataset.review !== "true";
+  function renderGraded({ counts, shown, review, questions }) {
+    at("graded-notes").textContent = counts.guarded ? say("formulas", { count: counts.guarded }) : "";
+    showSummary(counts, questions, page);
+    const isOnlyReview = at("only-review").checked;
+    const rows = isOnlyReview ? review : shown;
+    const all = isOnlyReview ? counts.review + counts.errors : counts.read;
+    const key = isOnlyReview ? "rows_review" : "rows_all";
+    const partly = isOnlyReview ? "rows_review_first" : "rows_first";
+    at("rows-caption").textContent = rows.length < all ? say(partly, { count: rows.length }) : say(key);
+    at("rows").replaceChildren(...rows.map((row) => rowOf(row, page, codes)));
+    codes.render();
   }
 
   at("file").addEventListener("change", () => take(at("file").files[0] ?? null));
   at("columns").addEventListener("submit", grade);
   at("stop").addEventListener("click", () => state.running?.stop());
-  at("only-review").addEventListener("change", filter);
+  at("only-review").addEventListener("change", render);
   takeDropped(take);
+  inEveryLanguage(render);
 }
 
 /** Accept a file that is dropped anywhere on the page; otherwise the browser would navigate to it. */
@@ -111,9 +147,9 @@ function takeDropped(take) {
 function choice(name, columns, chosen) {
   const select = made("select");
   select.id = `column-${name}`;
-  select.append(new Option("choose a column", ""), ...columns.map((column) => new Option(column, column)));
+  select.append(new Option("", ""), ...columns.map((column) => new Option(column, column)));
   select.value = chosen;
-  const label = made("label", "", `Column with the ${name.replace("_", " ")}`);
+  const label = made("label");
   label.htmlFor = select.id;
   const field = made("div", "field");
   field.append(label, select);
@@ -123,41 +159,33 @@ function choice(name, columns, chosen) {
 function showProgress({ read, rows }) {
   at("rows-progress").max = rows;
   at("rows-progress").value = read;
-  at("rows-done").textContent = `${read.toLocaleString("en")} of ${rows.toLocaleString("en")} rows`;
+  at("rows-done").textContent = say("rows_done", { read, rows });
 }
 
 function summary({ read, scored, errors, review, labels }, page) {
   const names = [...page.labels.map(({ name }) => name), NO_LABEL].filter((name) => labels.has(name));
-  const each = names.map((name) => `${name} ${labels.get(name).toLocaleString("en")}`);
-  const failed = errors ? `${errors.toLocaleString("en")} could not be scored, ` : "";
-  return (
-    `${read.toLocaleString("en")} rows read, ${scored.toLocaleString("en")} scored, ${failed}` +
-    `${review.toLocaleString("en")} for human review. ${each.join(", ")}.`
-  );
+  const each = names.map((name) => `${name} ${number(labels.get(name))}`);
+  return `${say(errors ? "summary_errors" : "summary", { read, scored, errors, review })} ${each.join(", ")}.`;
 }
 
-function notes({ guarded }) {
-  if (!guarded) return "";
-  const cells = guarded === 1 ? "One cell looks like a formula" : `${guarded.toLocaleString("en")} cells look like formulas`;
-  return `${cells}. In the saved table, an apostrophe and a tab before the cell keep spreadsheets from evaluating it.`;
-}
-
-function rowOf({ row, response, score, error }, page) {
+function rowOf(entry, page, codes) {
+  const { row, inputs, score, error } = entry;
   const line = made("tr");
-  line.dataset.review = String(!score || score.decision === "review");
-  const number = made("th", "", String(row));
-  number.scope = "row";
-  const cells = [number, made("td", "", response)];
+  const heading = made("th", "", String(row));
+  heading.scope = "row";
+  const cells = [heading, isolated(made("td", "", inputs.response))];
   if (score) {
     const decided = made("td");
     decided.append(made("span", `chip ${score.decision}`, decision(score)));
     if (score.decision === "review") decided.append(made("small", "", decisionReason(score, page)));
-    cells.push(made("td", "", labelText(score)), made("td", "", probabilityText(score, page)), decided);
+    cells.push(isolated(made("td", "", labelText(score))), made("td", "", probabilityText(score, page)), decided);
   } else {
-    const failed = made("td", "problem", error);
+    const failed = made("td", "problem", said(error));
     failed.colSpan = 3;
     cells.push(failed);
   }
-  line.append(...cells);
+  const coded = made("td");
+  if (!score || score.decision === "review") coded.append(codes.field(entry));
+  line.append(...cells, coded);
   return line;
 }

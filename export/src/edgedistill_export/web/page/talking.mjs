@@ -1,10 +1,11 @@
 // Requests and replies between a page, its worker and the worker's runners.
+import { Fault } from "./faults.mjs";
 
-/** A request failed; `kind` classifies the error. */
+/** A request failed; `kind` classifies the error, `key` and `values` are those of a `Fault`. */
 export class Refusal extends Error {
-  constructor({ kind, message }) {
+  constructor({ kind, message, key, values }) {
     super(message);
-    this.kind = kind;
+    Object.assign(this, { kind, key, values });
   }
 }
 
@@ -51,8 +52,7 @@ export class Asker {
   }
 
   broken() {
-    const message = "This browser cannot run the model: it does not support WebAssembly or module workers.";
-    this.fault = new Refusal({ kind: "other", message });
+    this.fault = new Refusal(told("other", new Fault("fault_workers")));
     for (const { reject } of this.waiting.values()) reject(this.fault);
     this.waiting.clear();
   }
@@ -77,9 +77,13 @@ export function answering(tasks, kinds, stopped = new Set()) {
 }
 
 function failure(error, kinds) {
-  if (error instanceof Refusal) return { kind: error.kind, message: error.message };
+  if (error instanceof Refusal) return told(error.kind, error);
   const kind = Object.keys(kinds).find((name) => error instanceof kinds[name]);
-  if (kind) return { kind, message: error.message };
+  if (kind) return told(kind, error);
   // Only the page's own errors are known not to contain text of a response.
-  return { kind: "other", message: `This browser cannot run the model (${error.name}).` };
+  return told("other", new Fault("fault_browser", { error: error.name }));
+}
+
+function told(kind, { message, key, values }) {
+  return { kind, message, key, values };
 }

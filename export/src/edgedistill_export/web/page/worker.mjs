@@ -1,6 +1,7 @@
 // Runs in the background, so that the page remains responsive: reads files, and distributes responses to runners.
-import { TableFault } from "./csv.mjs";
+import { TableFault } from "./faults.mjs";
 import { grade, inspect } from "./grading.mjs";
+import { startWorker } from "./places.mjs";
 import { answering, Asker } from "./talking.mjs";
 
 /** Maximum number of copies of the model; more are not worth their memory. */
@@ -44,13 +45,13 @@ const tasks = {
       if (stopped.delete(id)) throw new Stopped();
     };
     const ahead = () => AHEAD * runners.length;
-    const { counts, shown, lines } = await grade(await file.arrayBuffer(), page, column, { score, ahead, pause });
-    return { counts, shown, table: new Blob(lines, { type: "text/csv" }) };
+    const { lines, ...graded } = await grade(await file.arrayBuffer(), page, column, { score, ahead, pause });
+    return { ...graded, table: new Blob(lines, { type: "text/csv" }) };
   },
 };
 
 function started(onMessage = () => {}) {
-  const worker = new Worker(new URL("runner.mjs", import.meta.url), { type: "module" });
+  const worker = startWorker("runner");
   return Object.assign(new Asker(worker, onMessage), { worker });
 }
 

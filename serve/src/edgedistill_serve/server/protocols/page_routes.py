@@ -20,6 +20,7 @@ PAGE_FILES = {
     "docs.js": "text/javascript; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
     "json.js": "text/javascript; charset=utf-8",
+    "language.js": "text/javascript; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
     "server.js": "text/javascript; charset=utf-8",
     "word_effects.js": "text/javascript; charset=utf-8",
