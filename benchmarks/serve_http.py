@@ -9,7 +9,9 @@ per peer:
     litserve    litserve, onnxruntime, tokenizers, numpy
     infinity    infinity-emb[torch,server]==0.0.78
 
-In the same rounds, the same bundle also scores lists of distinct texts inside one process.
+In the same rounds, the same bundle also scores lists of distinct texts inside one process: 5,000 texts at once, and 64
+at a time, as many as there are requests at once. Texts of similar length are scored together, so that a longer list
+has less padding; the second figure shows what HTTP itself costs.
 
 Missing peers are skipped and listed. The benchmark needs wrk and curl. The load generators share the cores with the
 servers; while one server is measured, the others are stopped.
@@ -36,12 +38,13 @@ from typing import Any
 
 from http_load import LoadResult, send_all, send_at_rate
 from peers.systems import Shares, System, cpu_seconds, infinity, litserve, memory, ours, running
-from serve_inprocess import OURS, Process
+from serve_inprocess import LIST, LISTS, OURS, Process
 
-CONNECTIONS = 64
+CONNECTIONS = LIST
 REQUESTS = 20_000
 IN_PROCESS = 5_000
 """Number of texts per round that are scored without HTTP."""
+INSIDE = {"in process, all at once": OURS, f"in process, {LIST} at a time": LISTS}
 WRK = """
 local bodies = {}
 for line in io.lines(%r) do bodies[#bodies + 1] = line end
@@ -222,14 +225,27 @@ def resumed(pid: int) -> Iterator[None]:
     os.killpg(pid, signal.SIGSTOP)
 
 
+@contextmanager
+def process_inside(name: str, bundle: Path, texts: Iterator[str]) -> Iterator[Process]:
+    """Start a scorer without HTTP for the block."""
+    process = Process(INSIDE[name], bundle)
+    process.speed([{"response": text} for text in itertools.islice(texts, 100)])
+    yield process
+    process.end()
+
+
+def speed_inside(process: Process, texts: Iterator[str]) -> dict[str, float]:
+    """Measure throughput without HTTP."""
+    listed = [{"response": text} for text in itertools.islice(texts, IN_PROCESS)]
+    return dict(zip(("per_second", "per_cpu_second"), process.speed(listed), strict=True))
+
+
 def measure_systems(systems: list[System], texts: list[str], given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure all servers in turns, with the others stopped; throughput is measured in several rounds."""
     fresh = numbered_texts(texts)
     results: dict[str, Any] = {system.name: {"distinct": [], "repeated": []} for system in systems}
     with ExitStack() as stack:
-        alone = Process(OURS, given.bundle)
-        stack.callback(alone.end)
-        alone.speed([{"response": text} for text in itertools.islice(fresh, 100)])
+        inside = {name: stack.enter_context(process_inside(name, given.bundle, fresh)) for name in INSIDE}
         there = {}
         for system in systems:
             there[system.name] = port, pid, seconds = stack.enter_context(running(system, folder / "server.log"))
@@ -239,11 +255,9 @@ def measure_systems(systems: list[System], texts: list[str], given: argparse.Nam
             stack.callback(os.killpg, pid, signal.SIGCONT)
         for number in range(given.rounds):
             repeated = shuffled_repeats(texts, number)
-            listed = [{"response": text} for text in itertools.islice(fresh, IN_PROCESS)]
-            speed, per_cpu_second = alone.speed(listed)
-            for system in systems:
-                results[system.name].setdefault("in_process", []).append(speed)
-                results[system.name].setdefault("in_process_per_cpu_second", []).append(per_cpu_second)
+            speeds = {name: speed_inside(process, fresh) for name, process in inside.items()}
+            for name, system in itertools.product(INSIDE, systems):
+                results[system.name].setdefault(name, []).append(speeds[name])
             for system in systems:
                 distinct = list(itertools.islice(fresh, REQUESTS))
                 port, pid, _ = there[system.name]
@@ -295,17 +309,13 @@ def print_results(results: dict[str, Any]) -> None:
 
 
 def print_in_process(result: dict[str, Any]) -> None:
-    """Print the speed over HTTP relative to the speed inside one process, if it was measured."""
-    inside = result.get("in_process", [])
-    if inside:
-        left = [each["per_second"] / speed for each, speed in zip(result["distinct"], inside, strict=True)]
-        speeds = ", ".join(f"{speed:.0f}" for speed in inside)
-        pairs = zip(result["distinct"], result["in_process_per_cpu_second"], strict=True)
-        by_cpu = statistics.median(1000 / each["cpu_ms_each"] / speed for each, speed in pairs)
-        print(
-            f"  in process {statistics.median(inside):.0f}/s ({speeds}), over HTTP {statistics.median(left):.2f} of it,"
-        )
-        print(f"  and {by_cpu:.2f} of it per second of the processor time of server and scorer")
+    """Print the speed over HTTP relative to the speed inside one process."""
+    for name in INSIDE:
+        pairs = list(zip(result["distinct"], result[name], strict=True))
+        speed = statistics.median(inside["per_second"] for _, inside in pairs)
+        share = statistics.median(http["per_second"] / inside["per_second"] for http, inside in pairs)
+        by_cpu = statistics.median(1000 / http["cpu_ms_each"] / inside["per_cpu_second"] for http, inside in pairs)
+        print(f"  {name} {speed:.0f}/s: over HTTP {share:.2f} of it, per second of processor time {by_cpu:.2f}")
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ class Classifier(litserve.LitAPI):
             "attention_mask": np.array([each.attention_mask for each in encoded], dtype=np.int64),
             "token_type_ids": np.array([each.type_ids for each in encoded], dtype=np.int64),
         }
-        (logits,) = self.session.run(None, {name: given[name] for name in self.feeds})
+        (logits,) = self.session.run(["logits"], {name: given[name] for name in self.feeds})
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares = weights / weights.sum(axis=1, keepdims=True)
         return [dict(zip(LABELS, row.tolist(), strict=True)) for row in shares]

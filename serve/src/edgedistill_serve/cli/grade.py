@@ -1,5 +1,6 @@
 """`edgedistill-serve grade`."""
 
+import os
 import signal
 import sys
 import time
@@ -98,6 +99,8 @@ def grade(
     With --engine ray, IN and OUT are Parquet, every worker has one scoring thread or --threads, and the cluster is that
     of RAY_ADDRESS, or one on this machine.
     """
+    # Before Arrow is imported: its own allocator keeps freed memory, a tenth of the peak, and is no faster here.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     loaded = Bundle.load(bundle, public_key=public_key)
     options: dict[str, Any] = {"overwrite": given.pop("force"), **given}
     if journal is None and (audit_share or id_column != "id" or item_column != "item"):
