@@ -95,7 +95,7 @@ def test_grade_writes_the_table_and_counts_its_rows(bundle, tmp_path):
         (None, "in.csv: the file does not exist"),
         (b"", "in.csv: the file is empty"),
         (b'id,"response\n1,x\n', "in.csv, row 1: the double quotes"),
-        (b"id,id,response\n1,x,y\n", "in.csv, row 1: two columns have the name 'id'"),
+        (b"response,response\nx,y\n", "in.csv, row 1: two columns have the name 'response'"),
         (b"id,text\n1,x\n", "in.csv: there is no column 'response'"),
         (b"response,label\nx,y\n", "in.csv: the file already has the column 'label'"),
     ],
