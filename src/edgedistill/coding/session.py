@@ -40,7 +40,6 @@ from edgedistill.coding.journal import (
     Written,
 )
 from edgedistill.coding.table import CodingTable, read_table, write_cells
-from edgedistill.data.tables import Columns
 from edgedistill.data.twins import fold_text
 from edgedistill.data.types import canonical_code
 from edgedistill.decisions.coding_sheet import CODE_COLUMN, PROBABILITY_COLUMN, SUGGESTION_COLUMNS
@@ -394,7 +393,7 @@ class CodingSession:
             DataError: The table cannot be read or written; all codes are in the journal.
         """
         changes = compare_cells(self.codings, self._read_table(), self.label_column, self._task)
-        version = write_cells(self._path, changes.new, self._folder / "versions") if changes.new else ""
+        version = write_cells(self.table, changes.new, self._folder / "versions") if changes.new else ""
         if version or changes.same:
             self._save(Written(by="", cells=merge(changes.same, changes.new), version=version))
             self._write_codings()
@@ -426,8 +425,7 @@ class CodingSession:
         self._lock.release()
 
     def _read_table(self) -> CodingTable:
-        data = self.project.data
-        return read_table(self._path, Columns(self._task, data.group_by, data.max_characters))
+        return read_table(self.project, self._path)
 
     def _open(self) -> None:
         before = self.codings.codebook

@@ -18,15 +18,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from edgedistill.data.project_tables import read_project_table
 from edgedistill.data.tables import Columns, read_uncoded
 from edgedistill.data.types import Response, SetAside, canonical_code
 from edgedistill.errors import DataError
+from edgedistill.project.schema import Project
 from edgedistill_serve.grading.delimited import parse_records
+from edgedistill_serve.grading.dialects import Dialect
 from edgedistill_serve.grading.formula_cells import escape_cell, unescape_cell
+from edgedistill_serve.grading.header_rows import HeaderRows
 from edgedistill_serve.grading.table_reader import (
     PARQUET_SUFFIX,
     TableRow,
-    read_columns,
     read_parquet_types,
     read_rows,
 )
@@ -36,11 +39,41 @@ from edgedistill_serve.task.task import Task, quote_label
 Cells: TypeAlias = Mapping[str, Mapping[str, str]]
 """Values by column and id."""
 
+WRITABLE = (".csv", ".tsv", ".jsonl", ".ndjson", PARQUET_SUFFIX)
+"""The suffixes of tables that can be written."""
 _BOM = b"\xef\xbb\xbf"
 _SEPARATOR_LINE = re.compile(r'"?[sS][eE][pP]=[^\r\n"]"?(?:\r\n|\r|\n)')
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _SHOWN = 5
 _ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TableForm:
+    """How a table is written again as it was read.
+
+    Attributes:
+        columns: The columns of the file, by their places.
+        named: By key, such as ``label``, its column, where the project file names one.
+        id_prefix: What stands before the row number in ids that are row numbers; None if a column has the ids.
+        dialect: How its text is read; None for Parquet.
+        header: Where its header is.
+    """
+
+    columns: tuple[str, ...]
+    named: Mapping[str, str]
+    id_prefix: str | None
+    dialect: Dialect | None
+    header: HeaderRows
+
+    def ident(self, row: int, values: Mapping[str, str]) -> str:
+        """Return the id of a row, given its cells by column."""
+        if self.id_prefix is not None:
+            return f"{self.id_prefix}:{row}"
+        return values[self.named.get("id", "id")].strip()
+
+    def in_file(self, cells: "Cells") -> "Cells":
+        """Return cells by the columns of the file."""
+        return {self.named.get(column, column): by_id for column, by_id in cells.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +82,8 @@ class CodingTable:
 
     Attributes:
         path: The file.
-        columns: Its columns.
+        columns: Its columns, and the keys of the columns that the project file names.
+        form: How it is written.
         responses: By id, in file order; texts are redacted as the task requires.
         texts: The SHA-256 of each response as it is in the file (first 16 hexadecimal digits), by id.
         set_aside: Rows that cannot be coded, such as blank responses.
@@ -57,6 +91,7 @@ class CodingTable:
 
     path: Path
     columns: tuple[str, ...]
+    form: TableForm
     responses: Mapping[str, Response]
     texts: Mapping[str, str]
     set_aside: tuple[SetAside, ...]
@@ -96,30 +131,43 @@ class CodingTable:
         return codes
 
 
-def read_table(path: Path, columns: Columns) -> CodingTable:
+def read_table(project: Project, path: Path) -> CodingTable:
     """Read a table that is to be coded: the columns ``id``, the task's inputs, and any others.
 
+    Args:
+        project: It says how its table is read; a coding sheet has the columns of the keys.
+        path: The table.
+
     Raises:
-        DataError: The file cannot be read, a column is missing, or an id is empty or a duplicate.
+        DataError: The file cannot be read or written, a column is missing, or an id is empty or a duplicate.
     """
-    rows = list(read_rows(path))
-    read = read_uncoded(path.name, rows, replace(columns, coders=(), subgroups=()))
-    by_number = {row.row: row for row in rows}
+    if path.suffix.lower() not in WRITABLE:
+        raise DataError(
+            f"codes cannot be written to a {path.suffix} file",
+            where=path.name,
+            hint="Save the table as CSV UTF-8, and name that file in the project file.",
+        )
+    table, data = read_project_table(project, path), project.data
+    columns = Columns(project.task.task, data.group_by, data.max_characters)
+    read = read_uncoded(path.name, table.rows, columns)
+    by_number = {row.row: row for row in table.rows}
     by_id = {response.id: by_number[response.row] for response in read.rows}
     texts = {ident: hashlib.sha256(row.values["response"].encode()).hexdigest()[:16] for ident, row in by_id.items()}
     responses = {response.id: response for response in read.rows}
-    return CodingTable(path, read_columns(path), responses, texts, read.set_aside, by_id)
+    form = TableForm(table.columns, table.named, table.id_prefix, table.dialect, table.header)
+    names = tuple(dict.fromkeys((*table.columns, *table.named)))
+    return CodingTable(path, names, form, responses, texts, read.set_aside, by_id)
 
 
-def write_cells(path: Path, cells: Cells, versions: Path) -> str:
+def write_cells(table: CodingTable, cells: Cells, versions: Path) -> str:
     """Write cells of a table, and keep the table as it was before.
 
     The new table replaces the old one in one step; after a failure the old one is unchanged. Missing columns are added
     at the end, with empty cells. All other values stay as they are, byte order mark and line breaks included.
 
     Args:
-        path: The table.
-        cells: Values by column and id. Ids that the table does not have are ignored.
+        table: The table.
+        cells: Values by column or key, and by id. Ids that the table does not have are ignored.
         versions: The folder of versions; created if it does not exist.
 
     Returns:
@@ -128,6 +176,7 @@ def write_cells(path: Path, cells: Cells, versions: Path) -> str:
     Raises:
         DataError: A file cannot be read or written.
     """
+    path, form, cells = table.path, table.form, table.form.in_file(cells)
     try:
         versions.mkdir(parents=True, exist_ok=True)
         for _ in range(_ATTEMPTS):
@@ -136,9 +185,9 @@ def write_cells(path: Path, cells: Cells, versions: Path) -> str:
             _write_synced(version, before)
             shutil.copymode(path, version)
             if path.suffix.lower() == PARQUET_SUFFIX:
-                _rewrite_parquet(path, cells)
+                _rewrite_parquet(path, cells, form)
                 return version.name
-            after = _rewrite(path, before, cells)
+            after = _rewrite(path, before, cells, form)
             # Another program may have saved the table in the meantime; its changes must not be lost.
             if path.read_bytes() == before:
                 _replace(path, after)
@@ -152,34 +201,43 @@ def write_cells(path: Path, cells: Cells, versions: Path) -> str:
     raise DataError("the table changes again and again", where=str(path), hint="Close it in other programs.")
 
 
-def _rewrite(path: Path, data: bytes, cells: Cells) -> bytes:
-    if delimiter := _DELIMITERS.get(path.suffix.lower()):
-        return _rewrite_delimited(data, cells, delimiter)
-    return b"".join(_rewrite_json_lines(path, data, cells))
+def _rewrite(path: Path, data: bytes, cells: Cells, form: TableForm) -> bytes:
+    if form.dialect is not None and form.dialect.delimiter:
+        return _rewrite_delimited(path, data, cells, form, form.dialect)
+    return b"".join(_rewrite_json_lines(path, data, cells, form))
 
 
-def _rewrite_delimited(data: bytes, cells: Cells, delimiter: str) -> bytes:
+def _rewrite_delimited(path: Path, data: bytes, cells: Cells, form: TableForm, dialect: Dialect) -> bytes:
     mark = _BOM if data.startswith(_BOM) else b""
-    text = data.removeprefix(_BOM).decode()
+    text = data.removeprefix(_BOM).decode(dialect.encoding)
     first = _SEPARATOR_LINE.match(text)
     prefix = first[0] if first else ""
     body = text[len(prefix) :]
     line_break = "\r\n" if "\r\n" in body else "\n"
-    records = parse_records(io.StringIO(body, newline=""), delimiter)
-    header = next(records)
-    names = [unescape_cell(name) for name in header]
-    place_of_id = names.index("id")
-    added = [column for column in cells if column not in names]
-    places = {column: place for place, column in enumerate([*names, *added])}
-    lines = [_line([*header, *map(escape_cell, added)], delimiter)]
-    for record in filter(None, records):
-        ident = unescape_cell(record[place_of_id]).strip()
-        values = [*record, *[""] * len(added)]
-        for column, by_id in cells.items():
-            if ident in by_id:
-                values[places[column]] = escape_cell(by_id[ident])
-        lines.append(_line(values, delimiter))
-    return mark + (prefix + line_break.join([*lines, ""])).encode()
+    added = [column for column in cells if column not in form.columns]
+    records = enumerate(parse_records(io.StringIO(body, newline=""), dialect.delimiter), start=1)
+    kept = [(number, record) for number, record in records if record or number < form.header.header_row]
+    width = next(len(record) for number, record in kept if number == form.header.header_row)
+    places = {name: place for place, name in enumerate((*form.columns, *[""] * (width - len(form.columns)), *added))}
+    lines = []
+    for number, record in kept:
+        values = [*record, *[""] * (width + len(added) - len(record))] if number > form.header.header_row else [*record]
+        if number == form.header.header_row:
+            values += map(escape_cell, added)
+        elif number > form.header.header_row:
+            ident = form.ident(number, dict(zip(form.columns, map(unescape_cell, record), strict=False)))
+            for column, by_id in cells.items():
+                if ident in by_id:
+                    values[places[column]] = escape_cell(by_id[ident])
+        lines.append(_line(values, dialect.delimiter))
+    try:
+        return mark + (prefix + line_break.join([*lines, ""])).encode(dialect.encoding)
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{error.object[error.start]!r} cannot be written in {dialect.encoding_name}; the journal has the codes",
+            where=path.name,
+            hint="Save the table as CSV UTF-8, then write it again.",
+        ) from None
 
 
 def _line(values: Sequence[str], delimiter: str) -> str:
@@ -189,12 +247,12 @@ def _line(values: Sequence[str], delimiter: str) -> str:
     return text.getvalue().removesuffix("\r\n")
 
 
-def _rewrite_json_lines(path: Path, data: bytes, cells: Cells) -> Iterator[bytes]:
+def _rewrite_json_lines(path: Path, data: bytes, cells: Cells, form: TableForm) -> Iterator[bytes]:
     mark = _BOM if data.startswith(_BOM) else b""
     yield mark
     lines = [line for line in data.removeprefix(_BOM).split(b"\n") if line.strip()]
     # Ids as the reader converts them; a file that has changed since is rewritten again.
-    idents = [row.values["id"].strip() for row in read_rows(path)]
+    idents = [form.ident(row.row, row.values) for row in read_rows(path)]
     for line, ident in zip(lines, idents, strict=False):
         row: dict[str, Any] = json.loads(line)
         for column, by_id in cells.items():
@@ -204,7 +262,7 @@ def _rewrite_json_lines(path: Path, data: bytes, cells: Cells) -> Iterator[bytes
         yield json.dumps(row, ensure_ascii=False).encode() + b"\n"
 
 
-def _rewrite_parquet(path: Path, cells: Cells) -> None:
+def _rewrite_parquet(path: Path, cells: Cells, form: TableForm) -> None:
     types = read_parquet_types(path)
     rows = list(read_rows(path))
     # A column of another type, such as numbers, becomes one of texts, as labels are.
@@ -212,7 +270,7 @@ def _rewrite_parquet(path: Path, cells: Cells) -> None:
     added = [name for name in cells if name not in types]
     with table_writer(path, columns, dict.fromkeys(added, str), overwrite=True) as write:
         for row in rows:
-            ident = row.values["id"].strip()
+            ident = form.ident(row.row, row.values)
             new = {name: by_id[ident] for name, by_id in cells.items() if ident in by_id}
             write(replace(row, values={**row.values, **new}), {name: new.get(name, "") for name in added})
 

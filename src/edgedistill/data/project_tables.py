@@ -18,7 +18,7 @@ from edgedistill.task import fold_label
 from edgedistill_serve.grading.column_names import find_column, matching_columns
 from edgedistill_serve.grading.detected_table import DetectedTable, read_detected
 from edgedistill_serve.grading.dialects import Dialect
-from edgedistill_serve.grading.header_rows import HEADER_FIRST
+from edgedistill_serve.grading.header_rows import HEADER_FIRST, HeaderRows
 from edgedistill_serve.grading.sources import Reading
 from edgedistill_serve.grading.table_reader import TableRow
 from edgedistill_serve.task.html_text import has_html, html_to_text
@@ -38,6 +38,8 @@ class ProjectTable:
         rows: Its rows. Their values have the keys besides the columns of the file.
         notes: What was assumed, a sentence each.
         dialect: How its text is read; None for xlsx and Parquet.
+        header: Where its header is.
+        id_prefix: What stands before the row number in ids that are row numbers; None if a column has the ids.
     """
 
     name: str
@@ -46,6 +48,8 @@ class ProjectTable:
     rows: tuple[TableRow, ...]
     notes: tuple[str, ...]
     dialect: Dialect | None
+    header: HeaderRows
+    id_prefix: str | None
 
 
 def read_project_table(project: Project, file: Path) -> ProjectTable:
@@ -66,9 +70,12 @@ def read_project_table(project: Project, file: Path) -> ProjectTable:
     if data.reviewed is not None and _same_file(path, project.folder / data.reviewed):
         data = DataSection(human=data.human)  # EdgeDistill writes it
     is_human = _same_file(path, project.folder / data.human)
+    of_people = (data.human, data.unlabelled, project.evaluation.population)
+    named_in_project = any(each is not None and _same_file(path, project.folder / each) for each in of_people)
+    header = data.header if named_in_project else HEADER_FIRST  # EdgeDistill writes coding sheets and the like
     needed = (*task.inputs, *(["label"] if is_human else []))
     wanted = {key: name for key, name in data.columns.items() if is_human or key != "label"}
-    table = read_detected(path, Reading(needed, columns=wanted, header=data.header))
+    table = read_detected(path, Reading(needed, columns=wanted, header=header))
     named = _find_columns(table, data.columns, strict=is_human)
     rows, notes = list(table.rows), [*table.notes]
     if named:
@@ -81,7 +88,16 @@ def read_project_table(project: Project, file: Path) -> ProjectTable:
         coded = ["label", *(name for name in project.evaluation.coders if name in table.columns)]
         rows, of_labels = _folded(table.name, rows, coded, task)
         notes += of_labels
-    return ProjectTable(table.name, table.columns, named, tuple(rows), tuple(notes), table.dialect)
+    return ProjectTable(
+        table.name,
+        table.columns,
+        named,
+        tuple(rows),
+        tuple(notes),
+        table.dialect,
+        header,
+        path.stem if of_ids else None,
+    )
 
 
 def read_label_file(project: Project, file: Path, columns: Sequence[str]) -> DetectedTable:

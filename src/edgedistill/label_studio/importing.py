@@ -192,7 +192,7 @@ def _import(
     version = ""
     if cells:
         _append_log(log, export, labels.cells)
-        version = write_cells(table.path, cells, log.parent / "versions")
+        version = write_cells(table, cells, log.parent / "versions")
     coded = {name: rows for name, rows in together.items() if rows}
     return ImportedCodes(
         table=table.path,

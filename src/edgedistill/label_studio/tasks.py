@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.coding.table import CodingTable, read_table
-from edgedistill.data.tables import Columns
 from edgedistill.decisions.coding_sheet import CODE_COLUMN
 from edgedistill.errors import DataError
 from edgedistill.label_studio.configuration import Control, labelling_configuration
@@ -109,7 +108,7 @@ def export_tasks(
 def read_coding_table(project: Project, sheet: Path | None) -> CodingTable:
     """Read the table that people code: a coding sheet, or the human file."""
     path = (project.folder / project.data.human) if sheet is None else sheet.resolve()
-    return read_table(path, Columns(project.task.task, project.data.group_by, project.data.max_characters))
+    return read_table(project, path)
 
 
 def label_column(table: CodingTable, sheet: Path | None) -> str:

@@ -15,6 +15,8 @@ from edgedistill_serve.grading.detected_table import DetectedTable
 from edgedistill_serve.grading.text_rows import TableRow
 from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL
 
+CODER = "code of "
+"""How the names of the columns of annotators begin."""
 _OWN = frozenset(
     ["annotator", "annotation_id", "created_at", "updated_at", "lead_time", "id", "predictions", "agreement"]
 )
@@ -118,7 +120,7 @@ def _as_table(
     annotators = sorted({annotator for _, annotator in latest})
     data = [key for key in dict.fromkeys(key for each in texts.values() for key in each) if key != control]
     columns = ["id", *(key for key in data if key not in ("id", "label")), "label"]
-    coders = {each: f"code {each}" for each in annotators} if len(annotators) > 1 else {}
+    coders = {each: f"{CODER}{each}" for each in annotators} if len(annotators) > 1 else {}
     rows, disagree = [], 0
     for number, (ident, own) in enumerate(texts.items(), start=1):
         codes = {
@@ -141,13 +143,14 @@ def _as_table(
 
 def _control(name: str, annotations: Iterable[_Annotation]) -> str:
     """Return the control with the codes: the one whose answers repeat."""
-    cells: dict[str, list[str]] = {}
+    cells: dict[str, set[str]] = {}
+    tasks: dict[str, set[str]] = {}
     for each in annotations:
         for control, answers in each.answers.items():
-            cells.setdefault(control, []).extend(answers)
-    repeating = {
-        key: values for key, values in cells.items() if values and len(set(values)) <= max(2, len(values) // 2)
-    }
+            if answers:
+                cells.setdefault(control, set()).update(answers)
+                tasks.setdefault(control, set()).add(each.task)
+    repeating = [control for control, found in cells.items() if len(found) <= max(2, len(tasks[control]) // 2)]
     if not repeating:
         raise DataError("no annotation has a code", where=name, hint="Export the project with its annotations.")
     if len(repeating) > 1 and "label" not in repeating:
@@ -156,4 +159,4 @@ def _control(name: str, annotations: Iterable[_Annotation]) -> str:
             where=name,
             hint="Say which, as a project codes one question: --column label=NAME.",
         )
-    return "label" if "label" in repeating else next(iter(repeating))
+    return "label" if "label" in repeating else repeating[0]

@@ -18,7 +18,7 @@ from edgedistill.project.data import COLUMN_KEYS
 from edgedistill_serve.grading.column_names import describe_column, find_column, fold_name
 from edgedistill_serve.grading.detected_table import DetectedTable
 from edgedistill_serve.task.html_text import has_html, html_to_text
-from edgedistill_serve.task.task import INPUTS, Kind
+from edgedistill_serve.task.task import INPUTS, Kind, quote_label
 from edgedistill_serve.task.visible_text import is_blank
 
 
@@ -164,7 +164,12 @@ class _Table:
 
 
 def propose(
-    table: DetectedTable, given: Mapping[str, str] | None = None, *, kind: Kind | None = None, uncoded: bool = False
+    table: DetectedTable,
+    given: Mapping[str, str] | None = None,
+    *,
+    kind: Kind | None = None,
+    uncoded: bool = False,
+    coders: Sequence[str] = (),
 ) -> Proposal:
     """Propose what the columns of a table are for.
 
@@ -173,6 +178,7 @@ def propose(
         given: By key, the column that a person names; it is not guessed.
         kind: Of the task; None to find it by the labels.
         uncoded: Whether no column has codes.
+        coders: Columns of coders that are known; none to find them.
 
     Raises:
         DataError: No column looks like responses, several may be the codes, or the codes have dates; the message says
@@ -208,12 +214,19 @@ def propose(
     notes += of_ids
     columns |= ids
     labels: LabelCounts | None = None
-    coders: tuple[str, ...] = ()
+    coders = tuple(coders)
     if label is not None:
         columns["label"] = label
         _refuse_dates(known, known.columns[label])
         labels = count_labels(known.columns[label].cells, kind)
-        coders = _find_coders(known, label, [*columns.values()])
+        if len(labels.counts) < 2:
+            only = next(iter(labels.counts), None)
+            raise DataError(
+                f"the column {known.show(label)} has {f'the code {quote_label(only)} alone' if only else 'no code'}",
+                where=known.name,
+                hint='A task needs two labels. Name another column: --column label="NAME"; or say --uncoded.',
+            )
+        coders = coders or _find_coders(known, label, [*columns.values()])
         notes += describe_labels(labels)
         if coders:
             notes.append(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgedistill.data.reading import Records, read_records
 from edgedistill.errors import ArgumentError, DataError, EdgeDistillError, ProjectFileError
-from edgedistill.new_project.label_studio_rows import label_studio_table, one_row_per_task
+from edgedistill.new_project.label_studio_rows import CODER, label_studio_table, one_row_per_task
 from edgedistill.new_project.proposal import Proposal, guess_header_row, preview_rows, propose
 from edgedistill.project.data import COLUMN_KEYS
 from edgedistill.project.reading import read_project
@@ -92,7 +92,13 @@ def project_from_table(table: Path, folder: Path | None, options: TableOptions) 
     folder = Path(_project_name(table)) if folder is None else folder
     require_new_folder(folder)
     read, header, converted, notes = _read(table, options)
-    proposal = propose(read, options.columns if not converted else {}, kind=options.kind, uncoded=options.uncoded)
+    proposal = propose(
+        read,
+        {} if converted else options.columns,
+        kind=options.kind,
+        uncoded=options.uncoded,
+        coders=[name for name in read.columns if converted and name.startswith(CODER)],
+    )
     if options.html is not None:
         proposal = replace(proposal, html_rows=proposal.html_rows if options.html else 0)
     uncoded = proposal.labels is None
@@ -275,8 +281,12 @@ def _one_line(text: str) -> str:
 
 def _quoted(text: str) -> str:
     """Return a text as a double-quoted scalar of YAML, which JSON is; characters without ink are escaped."""
-    escaped = json.dumps(text, ensure_ascii=False)
     return "".join(
-        character if character == " " or unicodedata.category(character)[0] not in "CZ" else json.dumps(character)[1:-1]
-        for character in escaped
+        character if character == " " or unicodedata.category(character)[0] not in "CZ" else _escaped(character)
+        for character in json.dumps(text, ensure_ascii=False)
     )
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # JSON has no escape for the latter, YAML does
