@@ -1,5 +1,6 @@
 # make demo   the main job on the example lesson: offline, no key
 # make test   every check
+# make docs   the documentation as a website, in build/site
 # make test-transformers5   what hangs on transformers, with version 5 of it and without optimum
 # make test-lowest          imports and main jobs with the lowest versions that the pyproject.toml files allow
 # make test-newest          the same with the newest versions there are; before each release
@@ -47,10 +48,15 @@ SMOKE = \
 	tests/serve/server/test_metrics.py \
 	tests/serve/server/test_protocols.py
 
-.PHONY: demo test test-transformers5 test-lowest test-newest install schemas web chromium generators clean
+.PHONY: demo docs test test-transformers5 test-lowest test-newest install schemas web chromium generators clean
 
 demo: $(INSTALLED)
 	.venv/bin/python examples/praise/demo.py
+
+# Warnings are errors. The variable silences a notice about the successor of the theme.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	@echo "open build/site/index.html"
 
 test: $(INSTALLED) $(NODE_INSTALLED) $(WEB_ASSETS) .wheelhouse/.filled chromium generators
 	.venv/bin/ruff check .
@@ -82,7 +88,7 @@ chromium:
 $(INSTALLED): constraints.txt pyproject.toml export/pyproject.toml serve/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("EdgeDistill needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(PIP) install -q -c constraints.txt -e "./serve[cpu,otel,parquet,ray,sign,xlsx]" -e "./export[optimum]" -e ".[dev]"
+	$(PIP) install -q -c constraints.txt -e "./serve[cpu,otel,parquet,ray,sign,xlsx]" -e "./export[optimum]" -e ".[dev,docs]"
 	touch $@
 
 $(INSTALLED5): constraints-transformers5.txt pyproject.toml export/pyproject.toml serve/pyproject.toml

@@ -43,7 +43,9 @@ class Declared:
             for extra, lines in project.get("optional-dependencies", {}).items()
         }
         self.always = [Requirement(line) for line in project["dependencies"]]
-        self.ever = self.always + [line for extra, more in self.extras.items() if extra != "dev" for line in more]
+        self.ever = self.always + [
+            line for extra, more in self.extras.items() if extra not in ("dev", "docs") for line in more
+        ]
 
 
 def names(lines: list[Requirement]) -> set[str]:
