@@ -240,13 +240,17 @@ def results() -> str:
             else [file for file, text in scripts.items() if result.name in text]
         )
         shown = [
-            f"[{file.stem if file.parent == docs else f'decision {int(file.stem[:4])}'}]({file.relative_to(docs).as_posix()})"
+            f"[{_page_name(file)}]({file.relative_to(docs).as_posix()})"
             for file, text in pages.items()
             if result.name in text
         ]
         names = ", ".join(f"`{file.relative_to(ROOT).as_posix()}`" for file in by)
         rows.append(f"| [{result.name}](results/{result.name}) | {names} | {', '.join(shown)} |")
     return "\n".join(rows)
+
+
+def _page_name(file: Path) -> str:
+    return f"decision {int(file.stem[:4])}" if file.parent.name == "decisions" else file.stem
 
 
 def changelog() -> str:
