@@ -11,11 +11,13 @@
     bundle = clf.export("bundle/", calibration=validation)                     # int8 ONNX, checked against the student
     ed.Scorer(bundle).score_frame(test)                                        # no LLM, no torch, no network
 
-`Project.load(path).run()` does what `edgedistill run PROJECT.yaml` does. See docs/python.md.
+`Project.load(path).run()` does what `edgedistill run PROJECT` does. See docs/python.md.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from edgedistill.openmp import set_openmp_defaults
 
 if TYPE_CHECKING:  # at run time each name is imported on first use: torch alone takes seconds
     from edgedistill.agreement import Agreement, AltTest, agreement, alt_test
@@ -81,6 +83,9 @@ _MODULES = {
     "progress_bars": "edgedistill.progress",
     "train_validation_test_split": "edgedistill.frames",
 }
+
+
+set_openmp_defaults()  # before torch is loaded
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 from edgedistill.data import Records, read_records
 from edgedistill.progress import OnProgress
 from edgedistill.project import Project as ProjectFile
-from edgedistill.project.reading import read_checked
+from edgedistill.project.reading import find_project_file, read_checked
 from edgedistill_serve.task.task import Kind
 
 if TYPE_CHECKING:  # the stages import torch, and an invalid project file should fail without it
@@ -31,12 +31,12 @@ class Project(ProjectFile):
         """Read a project file.
 
         Args:
-            path: The YAML file. Relative paths in it start from its folder.
+            path: The YAML file, or its folder. Relative paths in it start from that folder.
 
         Raises:
             ProjectFileError: The file does not exist or is not valid YAML, or a key is unknown, missing or invalid.
         """
-        return read_checked(Path(path), cls, "`edgedistill init NAME` writes a new one.")
+        return read_checked(find_project_file(Path(path)), cls, "`edgedistill init NAME` writes a new one.")
 
     @classmethod
     def from_file(

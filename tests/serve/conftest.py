@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from edgedistill_serve.bundle.guarantee import Guarantee
 from edgedistill_serve.bundle.loading import Bundle, write_bundle
 from edgedistill_serve.bundle.manifest import Manifest, NoveltyFit, ReviewRule
+from edgedistill_serve.bundle.verdict import BundleVerdict
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.scoring.session import Session
 from edgedistill_serve.task.contexts import ShownContexts
@@ -177,6 +178,7 @@ def make_bundle(parts) -> Callable[..., Bundle]:
         int8_overflow_free: bool = False,
         contexts: ShownContexts | None = None,
         guarantee: Guarantee | None = None,
+        verdict: BundleVerdict | None = None,
         novelty: NoveltyFit | None = None,
         files: Mapping[str, Path | bytes | None] | None = None,
     ) -> Bundle:
@@ -193,6 +195,7 @@ def make_bundle(parts) -> Callable[..., Bundle]:
             int8_overflow_free=int8_overflow_free,
             contexts=contexts,
             guarantee=guarantee,
+            verdict=verdict,
             novelty=novelty,
             metrics={"kappa": 0.61},
             provenance={"teacher": "none"},

@@ -18,7 +18,6 @@ from edgedistill_export.errors import ExportFailed
 from edgedistill_export.export_stages import (
     Converter,
     ExportStages,
-    LockedScores,
     Rows,
     add_int8,
     add_novelty,
@@ -27,7 +26,7 @@ from edgedistill_export.export_stages import (
     finite_logits,
     score_locked_rows,
 )
-from edgedistill_export.plan import ExportPlan, GraphScores, ReviewChoice
+from edgedistill_export.plan import ExportPlan, GraphScores, Judgement, LockedScores, ReviewChoice, ServedResults
 from edgedistill_export.quantize.overflow import check_overflow, multiplies_integers
 from edgedistill_export.quantize.recipes import DEFAULT, RECIPES, Recipe
 from edgedistill_export.quantize.tuning import Tuning
@@ -43,7 +42,7 @@ from edgedistill_export.verify.golden import (
 )
 from edgedistill_export.verify.parity import ConversionStep, Logits, graph_logits, graph_novelty, measure_step
 from edgedistill_serve.bundle.loading import Bundle, write_bundle
-from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest, Precision
+from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest, Precision, ReviewRule
 from edgedistill_serve.bundle.reference import REFERENCE_FILE, Reference
 from edgedistill_serve.errors import DataError
 from edgedistill_serve.scoring.batching import find_invariant_batching
@@ -130,6 +129,7 @@ class ExportResult:
         agreement: The result of the plan's ``measure`` for the served graph; None without it.
         locked_scores: The logits of the locked rows; None if they were not scored.
         review: The result of the plan's ``choose_review``; None without it.
+        judgement: The result of the plan's ``judge``; None without it.
     """
 
     bundle: Bundle
@@ -143,6 +143,7 @@ class ExportResult:
     agreement: Mapping[str, Any] | None = None
     locked_scores: LockedScores | None = field(default=None, repr=False)
     review: ReviewChoice | None = None
+    judgement: Judgement | None = None
 
 
 def export_bundle(
@@ -199,7 +200,9 @@ def export_bundle(
         measured = add_novelty(measured, work, served, plan, inputs)
         measured = score_locked_rows(student, served, plan, measured)
         review = _review(served, plan, inputs, measured)
-        bundle = _write(served, folder, plan, inputs, measured, cut, review)
+        rule = review.rule if review else msgspec.structs.replace(plan.review, max_novelty=measured.max_novelty)
+        judgement = plan.judge(_results(measured, rule, review)) if plan.judge else None
+        bundle = _write(served, folder, plan, inputs, measured, cut, rule, review, judgement)
     precision = bundle.manifest.precision
     size = bundle.manifest.files[MODEL_FILES[precision]].bytes
     return ExportResult(
@@ -214,6 +217,19 @@ def export_bundle(
         measured.agreement,
         measured.locked_scores,
         review,
+        judgement,
+    )
+
+
+def _results(measured: ExportStages, rule: ReviewRule, choice: ReviewChoice | None) -> ServedResults:
+    return ServedResults(
+        measured.served,
+        measured.steps,
+        measured.locked,
+        measured.agreement,
+        measured.locked_scores,
+        rule,
+        choice,
     )
 
 
@@ -340,7 +356,9 @@ def _write(
     rows: Rows,
     measured: ExportStages,
     cut: VocabularyCut | None,
+    rule: ReviewRule,
     review: ReviewChoice | None,
+    judgement: Judgement | None,
 ) -> Bundle:
     checked, golden_notes = _golden(student, plan, rows, measured)
     measured = replace(measured, notes=(*measured.notes, *golden_notes))
@@ -368,8 +386,9 @@ def _write(
         files={},
         temperature=plan.temperature,
         thresholds=dict(plan.thresholds),
-        review=review.rule if review else msgspec.structs.replace(plan.review, max_novelty=measured.max_novelty),
+        review=rule,
         guarantee=review.guarantee if review else None,
+        verdict=judgement.verdict if judgement else None,
         novelty=measured.novelty,
         truncation=truncation_of(plan.task),
         contexts=shown_contexts(rows, plan.task, held_out=plan.held_out),

@@ -17,6 +17,7 @@ from edgedistill_serve.bundle.manifest import (
     describe_letters,
     describe_novelty,
 )
+from edgedistill_serve.bundle.verdict import describe_verdict
 from edgedistill_serve.task.contexts import describe_contexts
 from edgedistill_serve.task.label_decoding import sigmoid
 from edgedistill_serve.task.task import Kind
@@ -52,6 +53,7 @@ def format_card(
     parts = (
         _front_matter(draft),
         _purpose(draft),
+        _verdict(draft),
         _labels(draft),
         _agreement(draft),
         _export(draft, steps, sizes, notes),
@@ -86,6 +88,12 @@ def _purpose(draft: Manifest) -> Iterator[str]:
     yield f"Scores open responses with {which[kind]}, offline on a CPU or in a browser."
     yield f"Inputs: {', '.join(name.replace('_', ' ') for name in draft.task.inputs)}; at most {draft.max_tokens}"
     yield "tokens in total. Longer inputs are truncated, the context before the response."
+
+
+def _verdict(draft: Manifest) -> Iterator[str]:
+    yield "## Verdict"
+    yield ""
+    yield _cell(describe_verdict(draft.verdict))
 
 
 def _labels(draft: Manifest) -> Iterator[str]:

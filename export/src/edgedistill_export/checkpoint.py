@@ -20,6 +20,7 @@ from transformers import AutoModelForSequenceClassification
 
 import edgedistill_export.bi_encoder
 import edgedistill_export.nano  # noqa: F401  # these let transformers load our own kinds of students
+from edgedistill_export.counting import counted
 from edgedistill_export.errors import CheckpointError
 from edgedistill_export.quiet import quiet
 from edgedistill_export.text_vectors import VECTOR, WithVector
@@ -135,7 +136,7 @@ class Checkpoint:
         torch.set_num_threads(1)
         try:
             with ThreadPoolExecutor(available_cores()) as callers:
-                return list(callers.map(score, encoded))
+                return list(counted(callers.map(score, encoded)))
         finally:
             torch.set_num_threads(threads)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.errors import ExportFailed
@@ -19,7 +18,7 @@ from edgedistill_export.novelty import (
     too_few_rows,
     write_with_novelty,
 )
-from edgedistill_export.plan import ExportPlan
+from edgedistill_export.plan import ExportPlan, LockedScores
 from edgedistill_export.quantize.overflow import check_overflow
 from edgedistill_export.quantize.recipes import RECIPES, Recipe
 from edgedistill_export.quantize.tuning import Tuning, TuningData, tune
@@ -43,23 +42,6 @@ Converter: TypeAlias = Callable[[Checkpoint, Path], None]
 
 Rows: TypeAlias = Sequence[Mapping[str, str]]
 """The task's inputs of each row."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LockedScores:
-    """The locked rows, scored before and after the export.
-
-    Attributes:
-        student: Logits of the student in PyTorch, of shape (rows, labels).
-        served: Logits of the served graph, likewise.
-        encoded: What the served graph reads of each row.
-        novelty: The novelty of each row by the served graph, of shape (rows,); None if it computes none.
-    """
-
-    student: Logits
-    served: Logits
-    encoded: tuple[Encoded, ...]
-    novelty: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from edgedistill_export.convert.graph import Graph, make_node
+from edgedistill_export.counting import counted
 from edgedistill_export.text_vectors import VECTOR
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.onnxruntime_install import import_onnxruntime
@@ -141,7 +142,7 @@ def read_vectors(file: Path, rows: Sequence[Encoded]) -> Vectors | None:
         return found
 
     with ThreadPoolExecutor(available_cores()) as callers:
-        return np.array(list(callers.map(vector, rows)), dtype=np.float32)
+        return np.array(list(counted(callers.map(vector, rows))), dtype=np.float32)
 
 
 def write_with_novelty(source: Path, target: Path, model: NoveltyModel | None) -> None:

@@ -10,6 +10,7 @@ from edgedistill_export.authors import Author
 from edgedistill_serve.bounds import MAX_TOKENS, SHARE, TEMPERATURE, check_all
 from edgedistill_serve.bundle.guarantee import Guarantee
 from edgedistill_serve.bundle.manifest import NAME_RULE, Precision, ReviewRule, is_servable
+from edgedistill_serve.bundle.verdict import BundleVerdict
 from edgedistill_serve.errors import DataError
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.task.label_decoding import LabelDecoder
@@ -51,6 +52,57 @@ Comparison: TypeAlias = Callable[[Mapping[str, Sequence[str]]], list[dict[str, A
 """Takes the labels of the locked rows by stage (``PyTorch``, ``ONNX fp32``, ``int8``); returns one entry per step."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LockedScores:
+    """The locked rows, scored before and after the export.
+
+    Attributes:
+        student: NDArray[Any] of the student in PyTorch, of shape (rows, labels).
+        served: NDArray[Any] of the served graph, likewise.
+        encoded: What the served graph reads of each row.
+        novelty: The novelty of each row by the served graph, of shape (rows,); None if it computes none.
+    """
+
+    student: NDArray[Any]
+    served: NDArray[Any]
+    encoded: tuple[Encoded, ...]
+    novelty: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServedResults:
+    """What the export measured of the graph that is served, after all choices.
+
+    Attributes:
+        served: Its precision.
+        steps: The steps on validation rows.
+        locked: The results of the plan's ``compare``.
+        agreement: The result of the plan's ``measure``.
+        scores: The logits of the locked rows.
+        rule: The decision rule of the bundle.
+        choice: The result of the plan's ``choose_review``; None without it.
+    """
+
+    served: Precision
+    steps: Sequence[Any]
+    locked: Sequence[Mapping[str, Any]]
+    agreement: Mapping[str, Any] | None
+    scores: LockedScores | None
+    rule: ReviewRule
+    choice: ReviewChoice | None
+
+
+class Judgement(Protocol):
+    """What test rows say about a bundle."""
+
+    @property
+    def verdict(self) -> BundleVerdict:
+        """The verdict of the bundle."""
+
+
+Judge: TypeAlias = Callable[[ServedResults], Judgement]
+
+
 @dataclass(frozen=True, slots=True)
 class ExportPlan:
     """The settings of an export.
@@ -87,6 +139,7 @@ class ExportPlan:
         compare: Computes the entries of ``bundle.json`` and the card from the labels of the locked rows.
         measure: Computes the agreement of the served graph's labels of the locked rows with the human codes; it
             replaces ``metrics["student"]``, which is that of the student in PyTorch.
+        judge: Returns the verdict of the bundle; optional: without it, the bundle is not validated.
         metrics: By coder (``student``, ``teacher``), its agreement with the human codes of the test rows.
         provenance: Teacher, mixture, seeds, data fingerprints; ``license`` is the model card's licence. The export adds
             the key ``export``.
@@ -120,6 +173,7 @@ class ExportPlan:
     locked: Sequence[Mapping[str, str]] = field(default=(), repr=False)
     compare: Comparison | None = None
     measure: Measurement | None = None
+    judge: Judge | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 

@@ -7,22 +7,27 @@ from typing import Annotated
 
 import typer
 
+from edgedistill.cli.project_argument import remember_project
 from edgedistill.cli.terminal import Terminal
 from edgedistill.errors import CacheDamaged, DataError, ProjectFileError
 from edgedistill.project import read_project
+from edgedistill.project.reading import names_a_project
 
 cache_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Inspect, move and repair the teacher's cached answers."
 )
 
-Where = Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="A project file, or the folder of a cache.")]
+Where = Annotated[
+    Path,
+    typer.Argument(metavar="PROJECT", help="A project, or the folder of a cache.", callback=remember_project),
+]
 Lines = Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="A file with one answer per line.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 _MAX_SHOWN = 10
 
 
 def _folder(where: Path, *, must_exist: bool = True) -> Path:
-    if where.is_dir():
+    if where.is_dir() and not names_a_project(where):
         folder = where
     else:
         project = read_project(where)
@@ -41,7 +46,7 @@ def _folder(where: Path, *, must_exist: bool = True) -> Path:
         raise DataError(
             "there is no cache yet",
             where=str(folder),
-            hint="`edgedistill label` or `edgedistill cache import` creates it.",
+            hint="`edgedistill label PROJECT` or `edgedistill cache import PROJECT FILE.jsonl` creates it.",
         )
     return folder
 
@@ -164,5 +169,5 @@ def verify(
         raise CacheDamaged(
             f"{len(result.damaged)} answers are damaged",
             where=str(folder),
-            hint="`edgedistill cache verify --repair` drops them; they are then requested again.",
+            hint="`edgedistill cache verify PROJECT --repair` drops them; they are then requested again.",
         )

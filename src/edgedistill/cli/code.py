@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from edgedistill.cli.project_argument import ProjectFile
 from edgedistill.cli.terminal import Terminal
 from edgedistill.project import read_project
 
 
 def code(
-    project_file: Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="The project file.")],
+    project_file: ProjectFile,
     sheet: Annotated[
         Path | None,
         typer.Option("--sheet", metavar="FILE", help="Code a sheet of `edgedistill review` instead of data.human."),

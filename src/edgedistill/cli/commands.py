@@ -1,7 +1,7 @@
 """The commands of `edgedistill`."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -57,6 +57,7 @@ from edgedistill.cli.export import (
 )
 from edgedistill.cli.init import init
 from edgedistill.cli.monitor import monitor
+from edgedistill.cli.project_argument import ProjectFile, complete_commands, typed
 from edgedistill.cli.report import preregister, report
 from edgedistill.cli.review import review_app
 from edgedistill.cli.study import study_app
@@ -82,7 +83,6 @@ app.add_typer(study_app, name="study")
 app.add_typer(teacher_app, name="teacher")
 app.add_typer(review_app, name="review")
 
-ProjectFile = Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="The project file.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Use cached answers only; report what is missing.")]
 Accept = Annotated[bool, typer.Option("--accept-teacher", help="Continue with a teacher that the gate refused.")]
 ShowPrompt = Annotated[
@@ -124,6 +124,24 @@ def run(
         run_stages(run, until=until, on_step=on_step)
 
     _run_stages(project, Terminal(as_json=as_json), work, StageOptions(offline, accept_teacher, served=served))
+
+
+def _next_steps(last: str, project: Path, folder: Path, entry: Mapping[str, Any]) -> list[str]:
+    """What to do after the last stage that a command ran; empty after stages in between."""
+    if last == "gate":
+        return [f"edgedistill run {typed(project)}"]
+    if last == "export":
+        return [f"edgedistill report {typed(project)}"]
+    if last != "report":
+        return []
+    serve = f"edgedistill-serve serve {typed(_near(folder / 'bundle'))}"
+    tried = [f"{serve}, a page to try it"] if (folder / "bundle").exists() else []
+    return [f"open {typed(_near(folder / 'report.html'))}", *entry.get("next_steps", ()), *tried]
+
+
+def _near(path: Path) -> Path:
+    """The path as seen from here, if it is below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +210,8 @@ def _run_stages(
         size = sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file())
         terminal.console.print(f"bundle  {bundle}  {size / 1e6:.1f} MB, serves {exported.entry['served']}")
         result["bundle"] = {"path": str(bundle), "bytes": size} | options.publishing.publish(job, terminal)
+    if steps:
+        terminal.next_steps(*_next_steps(steps[-1].stage, path, folder.path, steps[-1].entry))
     terminal.finish(result)
 
 
@@ -462,7 +482,7 @@ def main() -> None:
     try:
         app()
     except EdgeDistillError as error:
-        sys.stderr.write(f"edgedistill: {one_line(error)}\n")
+        sys.stderr.write(f"edgedistill: {one_line(complete_commands(str(error)))}\n")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("edgedistill: stopped; finished work is kept, and the same command continues from there\n")

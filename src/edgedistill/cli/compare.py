@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgedistill.cli.evaluate import LONGEST_NAME, write_file
+from edgedistill.cli.project_argument import remember_project
 from edgedistill.cli.terminal import Terminal
 from edgedistill.errors import ArgumentError
 from edgedistill.project import read_project
@@ -23,7 +24,8 @@ if TYPE_CHECKING:  # imported where it is called: scipy takes a second
 
 
 ComparedTarget = Annotated[
-    Path, typer.Argument(metavar="OLD_BUNDLE|PROJECT.yaml", help="The bundle in use; or a project.")
+    Path,
+    typer.Argument(metavar="OLD_BUNDLE|PROJECT", help="The bundle in use; or a project.", callback=remember_project),
 ]
 NewBundle = Annotated[Path | None, typer.Argument(metavar="NEW_BUNDLE", help="The bundle that may replace it.")]
 ComparedOn = Annotated[
@@ -36,7 +38,7 @@ Served = Annotated[
 ComparedProject = Annotated[
     Path | None,
     typer.Option(
-        "--project", metavar="PROJECT.yaml", help="With --on: leaves out the rows that either bundle learned from."
+        "--project", metavar="PROJECT", help="With --on: leaves out the rows that either bundle learned from."
     ),
 ]
 PartColumns = Annotated[

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgedistill.cli.project_argument import remember_project
 from edgedistill.cli.terminal import Terminal
 from edgedistill.data import read_records
 from edgedistill.errors import ArgumentError, DataError
@@ -22,7 +23,11 @@ FILES = ("estimates.json", "estimates.csv", "estimates.tex", "estimates_rows.jso
 
 ProjectFile = Annotated[
     Path | None,
-    typer.Argument(metavar="[PROJECT.yaml]", help="The project: labels, learners, rows that trained the student."),
+    typer.Argument(
+        metavar="[PROJECT]",
+        help="The project: labels, learners, rows that trained the student.",
+        callback=remember_project,
+    ),
 ]
 Machine = Annotated[
     Path, typer.Option("--machine", metavar="FILE", help="Table with a machine code of every response, as of `grade`.")

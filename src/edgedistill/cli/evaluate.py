@@ -11,9 +11,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from edgedistill.cli.project_argument import remember_project
 from edgedistill.cli.terminal import Terminal
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill.project import Project, read_project
+from edgedistill.project.reading import names_a_project
 
 if TYPE_CHECKING:  # imported where it is called: scipy takes a second
     from pandas import DataFrame
@@ -21,13 +23,16 @@ if TYPE_CHECKING:  # imported where it is called: scipy takes a second
     from edgedistill.evaluation.coded_file import BundleEvaluation
     from edgedistill.evaluation.types import SubgroupTable
 
-Target = Annotated[Path, typer.Argument(metavar="PROJECT.yaml|BUNDLE", help="A project; with --on also a bundle.")]
+Target = Annotated[
+    Path,
+    typer.Argument(metavar="PROJECT|BUNDLE", help="A project; with --on also a bundle.", callback=remember_project),
+]
 On = Annotated[
     Path | None, typer.Option("--on", metavar="FILE", help="A coded table, on which a finished bundle is measured.")
 ]
 ProjectOption = Annotated[
     Path | None,
-    typer.Option("--project", metavar="PROJECT.yaml", help="With --on: leaves out the rows that trained the bundle."),
+    typer.Option("--project", metavar="PROJECT", help="With --on: leaves out the rows that trained the bundle."),
 ]
 LabelColumn = Annotated[
     str | None, typer.Option("--label-column", metavar="NAME", help="With --on: column of human codes; default: label.")
@@ -103,7 +108,7 @@ def evaluate_on(target: Path, coded: Path, options: CodedFileOptions, terminal: 
         ArgumentError: An option cannot be used.
         EdgeDistillError: As `evaluate_bundle`.
     """
-    is_project = target.is_file() and target.suffix.lower() in (".yaml", ".yml")
+    is_project = target.exists() and names_a_project(target)
     if is_project and options.project:
         raise ArgumentError("the project is given twice", hint="Leave out --project.")
     project_file = target if is_project else options.project

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgedistill.cli.project_argument import typed
 from edgedistill.cli.terminal import Terminal
 from edgedistill.errors import EdgeDistillError
 
@@ -99,7 +100,7 @@ def print_page(page: "WebPage", terminal: Terminal) -> dict[str, Any]:
         f"page  {page.folder}  {page.bytes / 1e6:.1f} MB, {page.precision}. {_describe_responses(page.responses)}",
     )
     terminal.console.print(
-        f"To open it, run python -m http.server --bind 127.0.0.1 -d {page.folder} and open http://127.0.0.1:8000/",
+        f"To open it, run python -m http.server --bind 127.0.0.1 -d {typed(page.folder)} and open http://127.0.0.1:8000/",
     )
     return asdict(page) | {"folder": str(page.folder)}
 

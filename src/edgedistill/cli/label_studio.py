@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgedistill.cli.project_argument import ProjectFile, typed
 from edgedistill.cli.terminal import Terminal
 from edgedistill.errors import ArgumentError
 from edgedistill.project import read_project
@@ -19,7 +20,6 @@ label_studio_app = typer.Typer(
 )
 
 _SHOWN = 10
-ProjectFile = Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="The project file.")]
 Sheet = Annotated[
     Path | None,
     typer.Option("--sheet", metavar="FILE", help="A sheet of `edgedistill review` instead of data.human."),
@@ -112,7 +112,7 @@ def import_command(
     if sheet is None and (new := [name for name in done.coders if name not in project.evaluation.coders]):
         terminal.say(f"To compare the coders, add {', '.join(new)} to evaluation.coders in {project.path.name}.")
     if done.disputed:
-        terminal.say(f"To decide on the others, adjudicate them: edgedistill code {project_file}")
+        terminal.say(f"To decide on the others, adjudicate them: edgedistill code {typed(project_file)}")
     terminal.finish(done.as_dict())
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from edgedistill.cli.compare import Served, with_served
+from edgedistill.cli.project_argument import ProjectFile
 from edgedistill.cli.terminal import Terminal
 from edgedistill.runnable_project import Project
 
@@ -38,7 +39,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="With --replication
 
 
 def report(
-    project_file: Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="The project file.")],
+    project_file: ProjectFile,
     examples: Examples = None,
     study: StudyFolder = None,
     served: Served = None,
@@ -79,7 +80,7 @@ def report(
 
 
 def preregister(
-    project_file: Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="The project file.")],
+    project_file: ProjectFile,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Lay down the plan of a study, with hashes and a date, before its test rows are evaluated.

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from edgedistill.cli.label_studio import label_studio_app
+from edgedistill.cli.project_argument import ProjectFile, typed
 from edgedistill.cli.terminal import Terminal
 from edgedistill.data import read_records
 from edgedistill.errors import ArgumentError, DataError
@@ -20,7 +21,6 @@ review_app = typer.Typer(
     help="Export responses for human coding, as a coding sheet or for Label Studio, and import the codes.",
 )
 
-ProjectFile = Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="The project file.")]
 Responses = Annotated[
     Path | None,
     typer.Option("--responses", metavar="FILE", help="File of uncoded responses (default: those of the project)."),
@@ -136,10 +136,10 @@ def next_rows(
     terminal.say(first)
     for line in others:
         terminal.say(f"  {line}")
-    terminal.say(f"wrote {sheet}; `edgedistill review merge {project_file} {sheet}` imports the codes")
+    terminal.say(f"wrote {sheet}; `edgedistill review merge {typed(project_file)} {typed(sheet)}` imports the codes")
     if project.data.reviewed is None:
         terminal.say(
-            f"  first add `reviewed: reviewed.csv` to the section data of {project_file}: the codes go into that file"
+            f"  first add `reviewed: reviewed.csv` to the section data of {project.path}: the codes go into that file"
         )
     terminal.finish({"sheet": str(sheet), **drawn.as_dict()})
 

@@ -1,11 +1,11 @@
 """The command `edgedistill teacher watch`: is the model behind the teacher's name still the same?"""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgedistill.cli.dispatch import DispatchOptions, EstimateOption
+from edgedistill.cli.project_argument import ProjectFile
 from edgedistill.cli.terminal import Terminal
 from edgedistill.errors import Paused, TeacherChanged
 from edgedistill.runnable_project import Project
@@ -20,7 +20,7 @@ def _teacher() -> None:
 
 @teacher_app.command()
 def watch(
-    project_file: Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="The project file.")],
+    project_file: ProjectFile,
     teacher: Annotated[str, typer.Option("--teacher", metavar="NAME", help="One of several teachers.")] = "",
     rows: Annotated[int, typer.Option("--rows", min=10, help="Responses of a new canary set.")] = 50,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draw of a new set.")] = 0,

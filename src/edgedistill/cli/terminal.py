@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgedistill.cli.project_argument import complete_commands
 from edgedistill.data import Records
 from edgedistill.progress import OnProgress, progress_bars
 from edgedistill.project import Project
@@ -46,7 +47,14 @@ class Terminal:
 
     def say(self, line: str) -> None:
         """Print a line verbatim."""
-        self.console.print(line)
+        self.console.print(complete_commands(line))
+
+    def next_steps(self, *steps: str) -> None:
+        """Print what to do next, a step a line; nothing without a step."""
+        if steps:
+            self.console.print("next:", style="bold")
+        for step in steps:
+            self.console.print(f"  {complete_commands(step)}", soft_wrap=True)
 
     def opening(self, project: Project, records: Records) -> None:
         """Print the project and its row counts."""
@@ -283,7 +291,14 @@ def _interval(estimate: Mapping[str, float] | None) -> str:
 
 
 def _cost(cost: Mapping[str, Any]) -> str:
-    lines = [f"{value:,} {name.replace('_', ' ')}" for name, value in cost.items() if isinstance(value, int) and value]
+    counts = {
+        name: value for name, value in cost.items() if name != "nano_dollars" and isinstance(value, int) and value
+    }
+    lines = [f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items()]
+    if nano := cost["nano_dollars"]:
+        from edgedistill.report.formatting import dollars  # loads SciPy
+
+        lines.append(dollars(nano))
     lines += [f"{n} tries failed: {cause}" for cause, n in cost["retries"].items()]
     return "teacher: " + ", ".join(lines)
 

@@ -339,7 +339,7 @@ def write_sheet(
             f"the bundle's rule sends none of {len(scored)} responses to a person",
             where=str(project.path),
             hint="Set an aim in the section review, then run evaluate and export again."
-            if project.review is None or project.review.aim is None
+            if project.review is None or project.review.aim in ("least_probability", "none")
             else "There is nothing to code.",
         )
     lines = build_sheet(to_people, project.task.task, group_by=project.data.group_by, suggestions=suggestions)

@@ -135,7 +135,23 @@ class AtMostWrong:
     aim: Literal["at_most_wrong"] = "at_most_wrong"
 
 
-ReviewAim: TypeAlias = KeepKappa | AtMostToPeople | AtMostWrong
+@dataclass(frozen=True, slots=True)
+class LeastProbability:
+    """Accept what has at least this calibrated probability, whatever the validation rows are.
+
+    It is the rule of a project that states none (docs/decisions/0078-a-rule-where-none-is-stated.md), and optimal where
+    looking at a response costs ``1 - at_least`` times as much as a wrong code (Chow 1970,
+    doi:10.1109/TIT.1970.1054406).
+
+    Attributes:
+        at_least: The smallest `Score.probability` that is accepted, in (0, 1].
+    """
+
+    at_least: float
+    aim: Literal["least_probability"] = "least_probability"
+
+
+ReviewAim: TypeAlias = KeepKappa | AtMostToPeople | AtMostWrong | LeastProbability
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +257,8 @@ def choose_rule(
     `AtMostToPeople` sends at most this share of the validation rows to people, and less only because of ties. If more
     rows go to people in any case, no threshold is set and the aim is not met. The share on other rows varies around it.
 
+    `LeastProbability` is one threshold for all labels, which no row chooses.
+
     Args:
         scores: Of the validation rows, at least one.
         temperature: Divides the logits.
@@ -254,6 +272,10 @@ def choose_rule(
     """
     if isinstance(aim, AtMostWrong):
         return _at_most_wrong(scores, temperature, aim, always, circumstances)
+    if isinstance(aim, LeastProbability):
+        no_shifts = dict.fromkeys(scores.task.names if scores.task.kind != "multilabel" else (), 0.0)
+        rule = _threshold_rule(scores.task, always, {ALL_LABELS: aim.at_least}, per_label=False)
+        return ChosenRule(rule, aim, True, aim.at_least, no_shifts)
     shifts = label_shifts(scores, temperature)
     if aim is None:
         return ChosenRule(always, label_shifts=shifts)

@@ -38,6 +38,7 @@ from edgedistill.decisions import (
     ChosenRule,
     Circumstances,
     KeepKappa,
+    LeastProbability,
     ReviewAim,
     RuleOutcome,
     Scores,
@@ -76,9 +77,9 @@ from edgedistill.evaluation.types import (
 from edgedistill.project.evaluation import EvaluationSection, ReviewSection
 from edgedistill.student.label_thresholds import Thresholds, choose_thresholds
 from edgedistill_export.checkpoint import Checkpoint
-from edgedistill_export.export_stages import LockedScores, is_readable
+from edgedistill_export.export_stages import is_readable
 from edgedistill_export.novelty import NoveltyModel, Vectors, choose_limit, fit_novelty
-from edgedistill_export.plan import GraphScores, ReviewChooser
+from edgedistill_export.plan import GraphScores, LockedScores, ReviewChooser
 from edgedistill_serve.bundle.manifest import Precision, ReviewRule
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.task.contexts import ShownContexts, context_hash, has_context, shown_hashes
@@ -229,8 +230,10 @@ def choose(
 
 
 def review_aim(review: ReviewSection | None) -> ReviewAim | None:
-    """Return the aim of the decision rule, as the project file says."""
-    if review is None or review.aim is None:
+    """Return the aim of the decision rule, as the project file says, or else the default; None for no thresholds."""
+    if review is None or review.aim == "least_probability":
+        return LeastProbability((review and review.at_least) or LEAST_PROBABILITY)
+    if review.aim == "none":
         return None
     if review.aim == "keep_kappa":
         return KeepKappa(review.at_least or 0.0)
@@ -239,6 +242,8 @@ def review_aim(review: ReviewSection | None) -> ReviewAim | None:
     return AtMostWrong(review.share or 0.0, review.confidence or CONFIDENCE, review.per_label, review.groups)
 
 
+LEAST_PROBABILITY = 0.7
+"""The probability from which a label is accepted, unless the project file states a rule."""
 CONFIDENCE = 0.95
 """The confidence of a promise, unless the project file states another."""
 

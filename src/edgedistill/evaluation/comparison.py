@@ -210,17 +210,16 @@ def decide(difference: Estimate | None) -> ComparedVerdict:
     return "worse" if difference.high < 0 else "undecided"
 
 
-def read_comparison(file: Path, project_file: str = "PROJECT.yaml") -> BundleComparison:
+def read_comparison(file: Path) -> BundleComparison:
     """Read `comparison.json`.
 
     Args:
         file: The file.
-        project_file: The project file's name, for the command in the error's hint.
 
     Raises:
         RunError: It is missing, damaged, or of another version.
     """
-    hint = stage_hint("compare", project_file)
+    hint = stage_hint("compare")
     if not file.exists():
         raise RunError("compare is not done: the bundles have not been compared", where=str(file), hint=hint)
     return decode_version(file, BundleComparison, COMPARISON_VERSION, hint)

@@ -18,17 +18,16 @@ class _Versioned(msgspec.Struct):
     schema_version: int
 
 
-def read_evaluation(file: Path, project_file: str = "PROJECT.yaml") -> Evaluation:
+def read_evaluation(file: Path) -> Evaluation:
     """Read `evaluation.json`.
 
     Args:
         file: The file.
-        project_file: The project file's name, for the command in the error's hint.
 
     Raises:
         RunError: It is missing, damaged, or of another version; the hint names the stage to run again.
     """
-    hint = stage_hint("evaluate", project_file)
+    hint = stage_hint("evaluate")
     if not file.exists():
         raise RunError("evaluate is not done: there are no figures to report", where=str(file), hint=hint)
     evaluation = decode_version(file, Evaluation, EVALUATION_VERSION, hint)
@@ -37,20 +36,19 @@ def read_evaluation(file: Path, project_file: str = "PROJECT.yaml") -> Evaluatio
     return evaluation
 
 
-def read_fidelity(file: Path, evaluation: Path, project_file: str = "PROJECT.yaml") -> Fidelity | None:
+def read_fidelity(file: Path, evaluation: Path) -> Fidelity | None:
     """Read `fidelity.json`; None if there is none, or if it belongs to another evaluation.
 
     Args:
         file: The file.
         evaluation: The `evaluation.json` beside it.
-        project_file: As in `read_evaluation`.
 
     Raises:
         RunError: It is damaged or of another version; the hint names the stage to run again.
     """
     if not file.exists():
         return None
-    found = decode_version(file, Fidelity, FIDELITY_VERSION, stage_hint("export", project_file))
+    found = decode_version(file, Fidelity, FIDELITY_VERSION, stage_hint("export"))
     return found if found.evaluation == file_sha256(evaluation) else None
 
 
@@ -59,9 +57,9 @@ def file_sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def stage_hint(stage: str, project_file: str) -> str:
-    """Return the hint to run a stage again."""
-    return f"`edgedistill {stage} {project_file}` writes it."
+def stage_hint(stage: str) -> str:
+    """Return the hint to run a stage again; the command line names the project in place of ``PROJECT``."""
+    return f"`edgedistill {stage} PROJECT` writes it."
 
 
 def decode_version(file: Path, kind: type[T], version: int, hint: str) -> T:

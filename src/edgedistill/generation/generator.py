@@ -167,7 +167,7 @@ def _load_failures(missing: list[_Task], failures: Mapping[str, Failure]) -> Non
         raise AnswersMissing(
             f"{len(labels)} requests for samples are not in the cache, for the labels "
             f"{', '.join(dict.fromkeys(labels))}",
-            hint="Run once without --offline, or import the answers with `edgedistill cache import`.",
+            hint="Run once without --offline, or import the answers: `edgedistill cache import PROJECT FILE.jsonl`.",
         )
 
 

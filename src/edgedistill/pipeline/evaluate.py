@@ -113,16 +113,17 @@ def measure(run: Run) -> Measured:
     splits = run.records.splits
     student = Checkpoint.load(run.exported_student, run.task, run.max_tokens)
     training = novelty_rows(run)
-    if training:
-        run.on_progress("evaluate: the student reads training texts", 0, len(training))
-    validation, novelty = validation_scores(
-        student, run.validation, training, run.project.review, held_out=held_out(run.project)
-    )
+    with run.counting("evaluate: the student reads known texts", len(training) + len(run.validation)):
+        validation, novelty = validation_scores(
+            student, run.validation, training, run.project.review, held_out=held_out(run.project)
+        )
     chosen = choose(validation, run.project.evaluation, run.project.review, circumstances(run), training)
-    run.on_progress("evaluate: the student scores test rows", 0, len(splits.test))
-    test = chosen.apply(test_scores(student, splits.test, novelty))
+    with run.counting("evaluate: the student scores test rows", len(splits.test)):
+        test = chosen.apply(test_scores(student, splits.test, novelty))
     labellings, joint = _teachers(run)
-    codings = {**_teacher_codings(labellings, joint), **_baselines(run)}
+    with run.counting("evaluate: baselines score test rows", len(splits.test)):
+        baselines = _baselines(run)
+    codings = {**_teacher_codings(labellings, joint), **baselines}
     return Measured(student, chosen, chosen.apply(validation), test, labellings, joint, codings)
 
 

@@ -1,7 +1,7 @@
 """Export: the student becomes a bundle that is verified to agree with it, step by step as far as the browser."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any, TypeAlias, cast
 
@@ -20,17 +20,27 @@ from edgedistill.evaluation.build import (
     served_figures,
 )
 from edgedistill.evaluation.bundle_rows import BUNDLE_ROWS, BundleRows
-from edgedistill.evaluation.files import file_sha256, read_evaluation, read_fidelity, to_plain
-from edgedistill.evaluation.types import FIDELITY_VERSION, Fidelity, FidelityStep, ValidationStep
+from edgedistill.evaluation.files import (
+    decode_file,
+    file_sha256,
+    read_evaluation,
+    read_fidelity,
+    stage_hint,
+    to_plain,
+)
+from edgedistill.evaluation.types import FIDELITY_VERSION, Evaluation, Fidelity, FidelityStep, Gate, ValidationStep
 from edgedistill.pipeline.evaluate import circumstances, known_questions
 from edgedistill.pipeline.mix import novelty_rows, read_mixture
 from edgedistill.pipeline.run import Run
 from edgedistill.project.evaluation import ReviewSection
 from edgedistill.project.teacher import TeacherSection
+from edgedistill.report.verdict import bundle_verdict, verdict
 from edgedistill_export import ExportFailed, ExportPlan, export_bundle
 from edgedistill_export.authors import TEACHER, Author
+from edgedistill_export.plan import Judge, ServedResults
 from edgedistill_export.web import browser_scores, browser_step, record_browser_step
 from edgedistill_serve import Bundle, Score, Scorer
+from edgedistill_serve.bundle.verdict import BundleVerdict
 
 BrowserScores: TypeAlias = Callable[[Bundle, Sequence[Mapping[str, str]]], list[Score]]
 """Scores rows as the page does."""
@@ -49,74 +59,54 @@ def export(run: Run) -> dict[str, Any]:
     project, run_log = run.project, run.folder.read_json("run.json")
     validation, test = run.records.splits.validation, run.records.splits.test
     file = run.folder / "evaluation.json"
-    evaluation = read_evaluation(file, project.path.name)
+    evaluation = read_evaluation(file)
 
     seen, seen_authors = _seen(run)
     review = project.review or ReviewSection()
-    run.on_progress("export: PyTorch, ONNX, int8", 0, 1)
-    exported = export_bundle(
-        run.exported_student,
-        run.folder / "bundle",
-        ExportPlan(
-            name=project.name,
-            task=project.task.task,
-            max_tokens=run.max_tokens,
-            precision=project.export.precision,
-            max_flip_rate=project.export.max_flip_rate,
-            fp32_beside=project.export.fp32_beside,
-            temperature=evaluation.calibration.temperature,
-            thresholds=evaluation.thresholds.values if evaluation.thresholds else {},
-            review=evaluation.review.rule,
-            choose_review=choose_served_rule(
-                validation,
-                project.task.task,
-                project.review,
-                evaluation.calibration,
-                evaluation.thresholds.values if evaluation.thresholds else {},
-                circumstances(run),
-                evaluation.review.rule,
-                evaluation.positive,
+    with run.counting("export: PyTorch, ONNX, int8, self-check: responses scored", _reads(run)):
+        exported = export_bundle(
+            run.exported_student,
+            run.folder / "bundle",
+            ExportPlan(
+                name=project.name,
+                task=project.task.task,
+                max_tokens=run.max_tokens,
+                precision=project.export.precision,
+                max_flip_rate=project.export.max_flip_rate,
+                fp32_beside=project.export.fp32_beside,
+                temperature=evaluation.calibration.temperature,
+                thresholds=evaluation.thresholds.values if evaluation.thresholds else {},
+                review=evaluation.review.rule,
+                choose_review=choose_served_rule(
+                    validation,
+                    project.task.task,
+                    project.review,
+                    evaluation.calibration,
+                    evaluation.thresholds.values if evaluation.thresholds else {},
+                    circumstances(run),
+                    evaluation.review.rule,
+                    evaluation.positive,
+                ),
+                held_out=held_out(project),
+                vocabulary=project.export.vocabulary,
+                novelty_rows=novelty_rows(run),
+                false_alarms=review.novelty.false_alarms if review.novelty else None,
+                seen=seen,
+                authors=[response.group for response in validation.responses],
+                seen_authors=seen_authors,
+                golden=project.export.golden,
+                codes=validation.labels,
+                groups=bootstrap_groups([row.response.group for row in validation]) or (),
+                locked=[dict(response.inputs) for response in test.responses],
+                compare=fidelity_comparison(test, project.task.task),
+                measure=served_agreement(test, project.task.task, evaluation.positive),
+                judge=_judge(run, evaluation),
+                metrics=to_plain(evaluation.agreement),
+                provenance=_provenance(run, run_log),
             ),
-            held_out=held_out(project),
-            vocabulary=project.export.vocabulary,
-            novelty_rows=novelty_rows(run),
-            false_alarms=review.novelty.false_alarms if review.novelty else None,
-            seen=seen,
-            authors=[response.group for response in validation.responses],
-            seen_authors=seen_authors,
-            golden=project.export.golden,
-            codes=validation.labels,
-            groups=bootstrap_groups([row.response.group for row in validation]) or (),
-            locked=[dict(response.inputs) for response in test.responses],
-            compare=fidelity_comparison(test, project.task.task),
-            measure=served_agreement(test, project.task.task, evaluation.positive),
-            metrics=to_plain(evaluation.agreement),
-            provenance=_provenance(run, run_log),
-        ),
-        [dict(response.inputs) for response in validation.responses],
-    )
-    steps = [asdict(step) for step in exported.steps]
-    fidelity = Fidelity(
-        schema_version=FIDELITY_VERSION,
-        evaluation=file_sha256(file),
-        served=exported.served,
-        steps=msgspec.convert(exported.locked, tuple[FidelityStep, ...]),
-        validation_steps=msgspec.convert(steps, tuple[ValidationStep, ...]),
-        agreement=msgspec.convert(exported.agreement, Agreement | None),
-        figures=served_figures(
-            test,
-            project.evaluation,
-            evaluation,
-            project.task.task,
-            exported.locked_scores,
-            validation,
-            exported.bundle.manifest.review,
-            cast("ServedChoice | None", exported.review),
-            known_questions(run),
+            [dict(response.inputs) for response in validation.responses],
         )
-        if exported.locked_scores
-        else None,
-    )
+    fidelity = cast("_Judged", exported.judgement).fidelity
     run.folder.write_json("fidelity.json", to_plain(fidelity))
     _record_rows(run, exported.bundle)
     if exported.tuning:
@@ -125,13 +115,63 @@ def export(run: Run) -> dict[str, Any]:
         "served": exported.served,
         "recipe": exported.bundle.manifest.recipe,
         "bytes": exported.bytes,
-        "steps": steps,
+        "steps": [asdict(step) for step in exported.steps],
+        "verdict": exported.bundle.manifest.known_verdict.status,
         "steps_on_test_rows": list(exported.locked),
         "agreement": exported.agreement,
         "tuning": asdict(exported.tuning) if exported.tuning else None,
         "notes": [*exported.notes, *(cast("ServedChoice", exported.review).notes if exported.review else ())],
         "vocabulary": asdict(exported.vocabulary) if exported.vocabulary else None,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What the export changes, and the verdict on the graph that is served."""
+
+    fidelity: Fidelity
+    verdict: BundleVerdict
+
+
+def _judge(run: Run, evaluation: Evaluation) -> Judge:
+    """Return a function that applies the rules of the report to what the export measured."""
+    project, splits = run.project, run.records.splits
+    file = run.folder / "gate.json"
+    gate = decode_file(file, Gate, stage_hint("gate")) if run.folder.has("gate.json") else None
+
+    def judge(found: ServedResults) -> _Judged:
+        fidelity = Fidelity(
+            schema_version=FIDELITY_VERSION,
+            evaluation=file_sha256(run.folder / "evaluation.json"),
+            served=found.served,
+            steps=msgspec.convert(found.locked, tuple[FidelityStep, ...]),
+            validation_steps=msgspec.convert([asdict(step) for step in found.steps], tuple[ValidationStep, ...]),
+            agreement=msgspec.convert(found.agreement, Agreement | None),
+            figures=served_figures(
+                splits.test,
+                project.evaluation,
+                evaluation,
+                project.task.task,
+                found.scores,
+                splits.validation,
+                found.rule,
+                cast("ServedChoice | None", found.choice),
+                known_questions(run),
+            )
+            if found.scores
+            else None,
+        )
+        return _Judged(fidelity, bundle_verdict(verdict(evaluation, gate, fidelity), evaluation.kind))
+
+    return judge
+
+
+def _reads(run: Run) -> int:
+    """About how many responses all forms of the student read in an export."""
+    splits, training = run.records.splits, len(novelty_rows(run))
+    validation, graphs = len(splits.validation), 1 if run.project.export.precision == "fp32" else 2
+    vectors = graphs * (training + validation) + 2 * validation if training else 0
+    return validation * (1 + graphs) + vectors + len(splits.test) * (2 + graphs)
 
 
 def _record_rows(run: Run, bundle: Bundle) -> None:
@@ -164,9 +204,8 @@ def check_browser(run: Run, scores: BrowserScores = browser_scores) -> dict[str,
     bundle = Bundle.load(run.folder / "bundle")
     validation, test = run.records.splits.validation, run.records.splits.test
     rows = [dict(response.inputs) for response in (*validation.responses, *test.responses)]
-    run.on_progress("export: the browser scores", 0, len(rows))
-    native, browser = Scorer(bundle).score(rows), scores(bundle, rows)
-    run.on_progress("export: the browser scores", len(rows), len(rows))
+    with run.counting("export: the browser scores", len(rows)):
+        native, browser = Scorer(bundle).score(rows), scores(bundle, rows)
     seen, served = len(validation), _FORMS[bundle.manifest.precision]
     step = browser_step(served, native[:seen], browser[:seen])
     allowed = run.project.export.max_flip_rate
@@ -189,12 +228,12 @@ def check_browser(run: Run, scores: BrowserScores = browser_scores) -> dict[str,
 
 def _add_step(run: Run, on_validation_rows: ValidationStep, on_test_rows: Sequence[FidelityStep]) -> None:
     """Write `fidelity.json` with the step to the browser in the place of an earlier one; the export stays done."""
-    found = read_fidelity(run.folder / "fidelity.json", run.folder / "evaluation.json", run.project.path.name)
+    found = read_fidelity(run.folder / "fidelity.json", run.folder / "evaluation.json")
     if found is None:
         raise RunError(
             "export is not done for this evaluation",
             where=str(run.folder / "fidelity.json"),
-            hint=f"Run `edgedistill export {run.project.path.name}`.",
+            hint="Run `edgedistill export PROJECT`.",
         )
     steps = [step for step in found.steps if step.after != on_validation_rows.after]
     earlier = [step for step in found.validation_steps if step.after != on_validation_rows.after]

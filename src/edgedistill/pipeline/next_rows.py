@@ -555,13 +555,13 @@ def _expected(project: Project, records: Records, draws: Sequence[Draw]) -> Iter
     if student:
         yield _expected_estimate(student, draws)
     if len(draw.ids) > validation:
-        yield from _expected_training(folder, project, records)
+        yield from _expected_training(folder, records)
 
 
 def _student(folder: RunFolder, project: Project) -> Agreement | None:
     """The agreement of the evaluated student; None before an evaluation with these labels."""
     try:
-        found = read_evaluation(folder / "evaluation.json", project.path.name)
+        found = read_evaluation(folder / "evaluation.json")
     except RunError:  # not done, or of an older version: the draw does not depend on it
         return None
     return found.student if found.labels == project.task.task.names else None
@@ -598,10 +598,10 @@ def _expected_estimate(student: Agreement, draws: Sequence[Draw]) -> str:
     )
 
 
-def _expected_training(folder: RunFolder, project: Project, records: Records) -> Iterator[str]:
+def _expected_training(folder: RunFolder, records: Records) -> Iterator[str]:
     curve = read_learning_curve(folder / LEARNING_CURVE_FILE)
     if curve is None:
-        yield f"`edgedistill review curve {project.path.name}` measures how much more train codes would help"
+        yield "`edgedistill review curve PROJECT` measures how much more train codes would help"
         return
     older = "" if curve.data == curve_data(records.splits.train, records.splits.validation) else " (of earlier rows)"
     yield f"learning curve{older}: {curve.reason}"

@@ -1,5 +1,6 @@
 """The report: the results of the other stages as one HTML page."""
 
+import datetime as dt
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ from edgedistill.decisions.learning_curve import curve_data
 from edgedistill.evaluation.files import to_plain
 from edgedistill.pipeline.run import Run
 from edgedistill.report.inputs import ReportInputs, read_report_inputs
+from edgedistill.report.next_steps import next_steps
 
 
 def report(run: Run) -> dict[str, Any]:
@@ -30,12 +32,13 @@ def report(run: Run) -> dict[str, Any]:
         texts={row.id: row.inputs for row in run.records.splits.test.responses},
         study=run.project.folder / section.study if section.study else None,
     )
-    verdict, html = render_page(inputs)
+    verdict, html = render_page(inputs, dt.datetime.now(dt.UTC).date().isoformat())
     run.folder.write_text("report.html", html)
     kappa = inputs.served.student.kappa
     return {
         "verdict": str(verdict.answer),
         "headline": verdict.headline,
+        "next_steps": list(next_steps(inputs, verdict)),
         "model": next(iter(inputs.columns)),
         "kappa": to_plain(kappa) if kappa else None,
     }
@@ -47,7 +50,7 @@ def read_inputs(run: Run, **options: Any) -> ReportInputs:
     found = read_report_inputs(
         run.folder,
         name=project.name,
-        project_file=project.path.name,
+        project_file=f"{project.folder.name}/{project.path.name}",
         definitions={label.name: label.definition for label in project.task.labels},
         coding=coding_summary(project),
         **options,

@@ -1,6 +1,7 @@
 """A run of a project: its settings, its rows and its folder, which every stage gets."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from edgedistill.project.teacher import AnyTeacher, ExistingLabelsSection, Teach
 from edgedistill.teacher import DispatchMode, Labelling, LabellingProgress, SendNow, StageSpending, combine_labellings
 from edgedistill.teacher.existing_labels import ExistingLabels, TableRows
 from edgedistill.teacher.teacher import Teacher
+from edgedistill_export.counting import count_rows
 from edgedistill_serve import Bundle
 from edgedistill_serve.task.task import Label, Task
 
@@ -71,6 +73,20 @@ class Run:
             folder=StageFolder(self.folder, stage, inputs, own, available),
         )
 
+    @contextmanager
+    def counting(self, what: str, rows: int) -> Iterator[None]:
+        """Report the rows that models read in the block as progress.
+
+        Args:
+            what: The stage's name, a colon, and a description.
+            rows: About how many rows they will read, at least 1.
+        """
+        self.on_progress(what, 0, rows)
+        # A row more than expected is not yet the end.
+        with count_rows(lambda done: self.on_progress(what, min(done, rows - 1), rows)):
+            yield
+        self.on_progress(what, rows, rows)
+
     @cached_property
     def record_digests(self) -> Mapping[str, str]:
         """The digest of every part of the records; see `digest_records`."""
@@ -96,7 +112,7 @@ class Run:
             raise RunError(
                 "student.max_tokens is not set, and mix, which chooses it, is not done",
                 where=str(self.project.path),
-                hint=f"`edgedistill mix {self.project.path.name}` does it.",
+                hint="`edgedistill mix PROJECT` does it.",
             )
         return int(found)
 
@@ -155,7 +171,7 @@ class Run:
             raise RunError(
                 f"the gate was passed by {', '.join(verdict['used'])}, which the project no longer has",
                 where=str(self.folder / "gate.json"),
-                hint=f"Run `edgedistill gate {self.project.path.name}`.",
+                hint="Run `edgedistill gate PROJECT`.",
             )
         return used
 
@@ -251,7 +267,7 @@ class Run:
         Raises:
             RunError: It is not done, or an older version did it.
         """
-        return read_evaluation(self.folder / "evaluation.json", self.project.path.name)
+        return read_evaluation(self.folder / "evaluation.json")
 
     @property
     def fidelity(self) -> Fidelity | None:
@@ -260,7 +276,7 @@ class Run:
         Raises:
             RunError: The file is damaged, or an older version wrote it.
         """
-        return read_fidelity(self.folder / "fidelity.json", self.folder / "evaluation.json", self.project.path.name)
+        return read_fidelity(self.folder / "fidelity.json", self.folder / "evaluation.json")
 
     @property
     def served_evaluation(self) -> Evaluation | None:
@@ -292,7 +308,7 @@ class Run:
         """
         if self.project.report.compare_with is None:
             return None
-        return read_comparison(self.folder / COMPARISON, self.project.path.name)
+        return read_comparison(self.folder / COMPARISON)
 
     @property
     def report_html(self) -> str:

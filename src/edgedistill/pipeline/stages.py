@@ -28,7 +28,7 @@ from edgedistill.pipeline.inputs import NOTHING, StageInputs, fingerprint, resul
 from edgedistill.pipeline.run import Run, shows_examples
 from edgedistill.project.schema import Project
 from edgedistill.sizes import SIZES_FILE
-from edgedistill.teacher.gating import refusal
+from edgedistill.teacher.gating import describe_rows_needed, refusal
 
 _STUDENT_TASK = ("project.task.kind", "project.task.labels.name", "project.task.inputs", "project.task.redact")
 """What a student knows of the task: neither definitions nor instructions."""
@@ -368,7 +368,7 @@ def require_done(run: Run, *, before: str) -> None:
             raise RunError(
                 f"{earlier.name} is not done with the current settings and data",
                 where=before,
-                hint=f"Run `edgedistill {earlier.name} {run.project.path.name}`, or `edgedistill run`.",
+                hint=f"Run `edgedistill {earlier.name} PROJECT`, or `edgedistill run PROJECT` for all stages.",
             )
         if earlier.name == "gate":
             _require_gate(run)
@@ -389,7 +389,7 @@ def seen_by(run: Run, name: str) -> Run:
             raise RunError(
                 f"{optional} was done with other settings or data",
                 where=name,
-                hint=f"Run `edgedistill {optional} {run.project.path.name}`, or `edgedistill run`.",
+                hint=f"Run `edgedistill {optional} PROJECT`, or `edgedistill run PROJECT` for all stages.",
             )
     available = [*_earlier_results(run.project, stage), *stage.beside]
     return run.restricted(name, stage.inputs(run.project), (), available)
@@ -435,6 +435,11 @@ def _accepts_refused(run: Run) -> bool:
     return run.accept_teacher and not all(verdict["passed"] or verdict["accepted"] for verdict in verdicts)
 
 
+_AFTER_REFUSAL = (
+    "Fix the codebook, choose another teacher, code more validation rows, or continue with --accept-teacher."
+)
+
+
 def _require_gate(run: Run) -> None:
     verdict = run.folder.read_json("gate.json")
     if verdict["passed"] or verdict["accepted"]:
@@ -443,7 +448,7 @@ def _require_gate(run: Run) -> None:
     raise GateRefused(
         "; ".join(refusal(each, f"{each['teacher']}'s" if len(verdicts) > 1 else "the teacher's") for each in verdicts),
         where="gate",
-        hint="Fix the codebook, choose another teacher, code more validation rows, or continue with --accept-teacher.",
+        hint=" ".join([*filter(None, map(describe_rows_needed, verdicts)), _AFTER_REFUSAL]),
     )
 
 

@@ -196,7 +196,7 @@ def _draw(run: Run, teacher: Teacher, options: WatchOptions, number: int) -> Can
                 f"{teacher.section.called} has coded {len(drawn)} responses with these settings, and a canary set has "
                 f"at least {FEWEST}",
                 where=str(teacher.cache_folder),
-                hint="Run `edgedistill gate` or `edgedistill label` first.",
+                hint="Run `edgedistill gate PROJECT` or `edgedistill label PROJECT` first.",
             )
         models, fingerprints = _versions(cache, plan, [coding for _, coding in drawn])
     return CanarySet(

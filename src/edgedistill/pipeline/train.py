@@ -29,6 +29,7 @@ from edgedistill.student.types import TrainedStudent
 from edgedistill_export.authors import TEACHER, Author
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.quantize.vocabulary import VocabularyCut
+from edgedistill_serve.bundle.manifest import Precision
 
 _SETTINGS = ("learning_rate", "batch_size", "epochs", "seed")
 _FIGURES = ("epoch", "validation_loss", "validation_accuracy", "validation_macro_f1", "best")
@@ -106,8 +107,8 @@ def _trained(run: Run, backbone: Path) -> dict[str, Any]:
 
 def _corrected(run: Run, mixture: Sequence[MixtureRow], folder: Path, name: str) -> list[dict[str, Any]]:
     """Correct the label shares of a finished student, and return its entry; none if that is not wanted."""
-    run.on_progress("train: label shares", 0, 1)
-    found = correct_prior(folder, mixture, run.validation, run.task, run.student_section)
+    with run.counting("train: label shares", len(run.validation)):
+        found = correct_prior(folder, mixture, run.validation, run.task, run.student_section)
     return [{"student": name, **prior_correction_summary(found)}] if found else []
 
 
@@ -176,9 +177,9 @@ def _nano(
 
 def _frozen_baseline(run: Run, mixture: Sequence[MixtureRow], validation: ValidationRows) -> FrozenHead:
     """Fit and write the classifier on the frozen encoder, the baseline of every evaluation."""
-    run.on_progress("train: the frozen encoder", 0, 1)
     backbone = backbone_folder(run.project.student.backbone, run.project.folder)
-    heads = fit_frozen(mixture, validation, run.task, run.max_tokens, backbone)
+    with run.counting("train: the frozen encoder reads rows", len(mixture) + len(validation)):
+        heads = fit_frozen(mixture, validation, run.task, run.max_tokens, backbone)
     write_frozen(heads[0], run.task, run.max_tokens, run.folder / FROZEN)
     return heads[0]
 
@@ -234,17 +235,18 @@ def _several_sizes(run: Run, backbone: Path, sizes: Sequence[Size]) -> dict[str,
         notes += nano.notes
         corrected += _corrected(run, mixture, places["nano"], "nano")
     if "frozen" in sizes:
-        run.on_progress("train: the frozen encoder", 0, 1)
-        heads = train_frozen_student(mixture, validation, task, section, backbone, places["frozen"])
+        with run.counting("train: the frozen student reads rows", len(mixture) + 3 * len(validation)):
+            heads = train_frozen_student(mixture, validation, task, section, backbone, places["frozen"])
         compared += len(heads)
         described["frozen"] = _describe_head(heads[0])
         corrected += _corrected(run, mixture, places["frozen"], "frozen")
     head = _frozen_baseline(run, mixture, validation)
     run.folder.write_csv("trials.csv", _table(trials))
-    run.on_progress("train: sizes on validation rows", 0, len(sizes))
     students = {size: Checkpoint.load(place, task, run.max_tokens) for size, place in places.items()}
-    precision = run.project.export.precision
-    choice = choose_size(students, validation, section.not_worse_by, "fp32" if precision == "fp32" else "int8")
+    precision: Precision = "fp32" if run.project.export.precision == "fp32" else "int8"
+    passes = 2 if run.task.kind == "multilabel" else 1  # its thresholds need a pass of their own
+    with run.counting("train: sizes on validation rows", passes * len(sizes) * len(validation)):
+        choice = choose_size(students, validation, section.not_worse_by, precision)
     with replacing(run.folder / STUDENT) as new:
         copy_files(run.folder / SIZES / choice.picked_folder, new)
     picked = next(size for size in sizes if size_name(size) == choice.picked)
@@ -295,8 +297,9 @@ def _taught(
         mixture, run.validation, run.task, section, student, backbone, folder, kept=kept, progress=on_progress
     )
     texts, _, set_aside = _texts(run)
-    run.on_progress("train: the assistant reads texts", 0, len(texts))
-    rows = taught_rows(Assistants.load(folder, run.task, student.token_limit), mixture, texts)
+    assistants = Assistants.load(folder, run.task, student.token_limit)
+    with run.counting("train: the assistant reads texts", len(section.seeds) * (len(mixture) + len(texts))):
+        rows = taught_rows(assistants, mixture, texts)
     trained = [each.trained for each in made]
     return rows, {
         "backbone": section.backbone,
@@ -339,17 +342,10 @@ def _about_the_assistant(run: Run, assistant: Path, others: int) -> Iterator[str
 
 def _frozen(run: Run, backbone: Path) -> dict[str, Any]:
     task, section = run.task, run.student_section
-    run.on_progress("train: the frozen encoder", 0, 1)
     start = time.perf_counter()
     mixture = read_mixture(run.folder, task.inputs)
-    heads = train_frozen_student(
-        mixture,
-        run.validation,
-        task,
-        section,
-        backbone,
-        run.folder / STUDENT,
-    )
+    with run.counting("train: the frozen student reads rows", len(mixture) + 3 * len(run.validation)):
+        heads = train_frozen_student(mixture, run.validation, task, section, backbone, run.folder / STUDENT)
     write_frozen(heads[0], task, section.token_limit, run.folder / FROZEN)
     best = _describe_head(heads[0])
     corrected = _corrected(run, mixture, run.folder / STUDENT, "student")
@@ -372,9 +368,10 @@ def _overlap(run: Run) -> dict[str, Any]:
     task, max_tokens = run.task, run.max_tokens
     if not has_references(task):
         return {}
-    run.on_progress("train: the overlap baseline", 0, 1)
     backbone = backbone_folder(run.project.student.backbone, run.project.folder)
-    head = fit_overlap(read_mixture(run.folder, task.inputs), run.validation, task, max_tokens, backbone)
+    mixture = read_mixture(run.folder, task.inputs)
+    with run.counting("train: the overlap baseline reads texts", 2 * (len(mixture) + len(run.validation))):
+        head = fit_overlap(mixture, run.validation, task, max_tokens, backbone)
     write_frozen(head, task, max_tokens, run.folder / OVERLAP)
     return {"overlap": _describe_head(head)}
 

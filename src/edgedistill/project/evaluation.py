@@ -47,10 +47,11 @@ class NoveltySection(Section):
 class ReviewSection(Section):
     """The decision rule: its aim, for which validation rows choose thresholds, and what people review in any case."""
 
-    aim: Literal["at_most_wrong", "keep_kappa", "at_most_to_people"] | None = None
-    """Without an aim there are no thresholds. Only ``at_most_wrong`` promises something of other responses."""
+    aim: Literal["at_most_wrong", "keep_kappa", "at_most_to_people", "least_probability", "none"] = "least_probability"
+    """With ``none`` there are no thresholds. Only ``at_most_wrong`` promises something of other responses."""
     at_least: Annotated[float, Field(gt=0, le=1)] | None = None
-    """With ``keep_kappa``: the κ that the lower end of the accepted rows' interval must reach."""
+    """With ``keep_kappa``: the κ that the lower end of the accepted rows' interval must reach. With
+    ``least_probability``: the calibrated probability from which a label is accepted; 0.7 if it is not given."""
     share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """With ``at_most_to_people``: the largest share of responses that people can review. With ``at_most_wrong``: the
     largest share of the accepted responses whose label differs from the human code."""
@@ -75,9 +76,12 @@ class ReviewSection(Section):
     @model_validator(mode="after")
     def _number_fits_aim(self) -> Self:
         given = {name for name in ("at_least", "share", "confidence", "per_label", "groups") if getattr(self, name)}
-        if self.aim is None:
-            if given:
-                raise ValueError(f"the key review.aim is missing, which {', '.join(sorted(given))} needs")
+        if "aim" not in self.model_fields_set and given:
+            raise ValueError(f"the key review.aim is missing, which {', '.join(sorted(given))} needs")
+        if self.aim in ("least_probability", "none"):
+            allowed = {"at_least"} if self.aim == "least_probability" else set()
+            if other := sorted(given - allowed):
+                raise ValueError(f"aim {self.aim} does not take {', '.join(other)}")
             return self
         required = "at_least" if self.aim == "keep_kappa" else "share"
         if required not in given:

@@ -95,16 +95,54 @@ def _refuse_long_number(node: Node) -> None:
         raise ConstructorError(None, None, f"a number has more than {_MAX_DIGITS} digits", node.start_mark)
 
 
+PROJECT_FILE = "project.yaml"
+"""The project file's name in a folder that `edgedistill init` writes."""
+_SUFFIXES = (".yaml", ".yml")
+
+
+def find_project_file(path: Path) -> Path:
+    """Return a project file: the path itself, or in a folder ``project.yaml`` or the only YAML file.
+
+    Raises:
+        ProjectFileError: The folder has none, or several of other names.
+    """
+    if not path.is_dir():
+        return path
+    if (path / PROJECT_FILE).is_file():
+        return path / PROJECT_FILE
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file())
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(file.name for file in found)
+    what = (
+        f"the folder has several YAML files, none of them {PROJECT_FILE}: {names}"
+        if found
+        else "the folder has no project file"
+    )
+    raise ProjectFileError(
+        what,
+        where=str(path),
+        hint="Name the project file." if found else "`edgedistill init NAME` writes a new project.",
+    )
+
+
+def names_a_project(path: Path) -> bool:
+    """Return whether a path is that of a YAML file, or of a folder with one."""
+    if path.is_dir():
+        return any(file.suffix.lower() in _SUFFIXES for file in path.iterdir())
+    return path.suffix.lower() in _SUFFIXES
+
+
 def read_project(path: Path) -> Project:
     """Read and check a project file.
 
     Args:
-        path: The YAML file. Relative paths in it start from its folder.
+        path: The YAML file, or its folder. Relative paths in it start from that folder.
 
     Raises:
         ProjectFileError: The file does not exist or is not valid YAML, or a key is unknown, missing or invalid.
     """
-    return read_checked(path, Project, "`edgedistill init NAME` writes a new one.")
+    return read_checked(find_project_file(path), Project, "`edgedistill init NAME` writes a new one.")
 
 
 def read_checked(path: Path, model: type[M], hint: str) -> M:

@@ -86,7 +86,8 @@ evaluation:
   smallest_subgroup: 20         # subgroups with fewer test rows are not reported
   # population: term2.csv       # columns id, response; label prevalence is estimated
 
-# review: {{aim: at_most_wrong, share: 0.05, confidence: 0.95}}   # which responses people review; no default
+review: {{aim: least_probability, at_least: 0.7}}   # which responses people review: those below this probability; or
+# review: {{aim: at_most_wrong, share: 0.05, confidence: 0.95}}
 #   # of the accepted responses at most 5 % differ from the human code; per_label: true, groups: COLUMN: in each
 # review: {{aim: keep_kappa, at_least: 0.75}}
 # review: {{aim: at_most_to_people, share: 0.15}}

@@ -164,11 +164,14 @@ def _review(review: DecisionRule, kappa: str) -> Finding:
     if review.met is False and test.accepted == 0:
         text = f"The validation rows did not meet the aim ({_aim(review)}): every response goes to a person."
         return Finding(heading, text, "warning")
+    is_default = review.aim.aim == "least_probability"
     text = f"The rule ({_aim(review)}) sends {percent_estimate(to_people)} of the test rows to a person."
     if test.agreement is not None:
         text += (
             f" The {kappa} of the {rows(test.accepted)} accepted without review is {estimate(test.agreement.kappa)}."
         )
+    if is_default:
+        text += " It promises nothing: state an aim in the section review of the project file."
     unconfirmed = _unconfirmed_aim(review)
     return Finding(heading, text + unconfirmed, "warning" if unconfirmed else "neutral")
 
@@ -207,6 +210,8 @@ def _aim(review: DecisionRule) -> str:
         return ""
     if aim.aim == "at_most_wrong":
         return f"aim: at most {percent(aim.share)} of accepted responses wrong"
+    if aim.aim == "least_probability":
+        return f"a label is accepted from a probability of {percent(aim.at_least)} on"
     if aim.at_least is not None:
         return f"aim: κ of accepted responses at least {setting(aim.at_least)}"
     return f"aim: at most {percent(aim.share)} of responses to people"
@@ -215,7 +220,7 @@ def _aim(review: DecisionRule) -> str:
 def _unconfirmed_aim(review: DecisionRule) -> str:
     """A sentence to add where the validation rows missed the aim or the test rows do not confirm it."""
     aim, test = review.aim, review.test
-    if aim is None:
+    if aim is None or aim.aim == "least_probability":
         return ""
     if aim.share is not None:
         return " The validation rows did not meet the aim." if review.met is False else ""

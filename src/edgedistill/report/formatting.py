@@ -1,6 +1,7 @@
 """Number formats of the report."""
 
 import math
+from collections.abc import Callable
 
 from edgedistill.agreement import Estimate
 
@@ -22,12 +23,20 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 def estimate(value: Estimate | None) -> str:
     """Return a figure with its 95 % interval: ``.431 [.38, .48]``."""
-    return UNDEFINED if value is None else f"{figure(value.value)}\u00a0{interval(value)}"
+    return UNDEFINED if value is None else f"{figure(value.value)}\u00a0{interval(value)}".rstrip("\u00a0")
 
 
 def interval(value: Estimate | None) -> str:
-    """Return the interval alone: ``[.38, .48]``; nothing for an undefined figure."""
-    return "" if value is None else f"[{figure(value.low, 2)},\u00a0{figure(value.high, 2)}]"
+    """Return the interval alone: ``[.38, .48]``; nothing for an undefined figure, or where no interval was computed."""
+    if value is None or value.low == value.high:
+        return ""
+    digits = _telling_digits(value, figure)
+    return f"[{figure(value.low, digits)},\u00a0{figure(value.high, digits)}]"
+
+
+def _telling_digits(value: Estimate, shown: Callable[[float, int], str]) -> int:
+    """Return how many digits it takes to tell both ends of an interval apart, at least 2."""
+    return next((digits for digits in (2, 3, 4) if shown(value.low, digits) != shown(value.high, digits)), 4)
 
 
 def ends(values: tuple[float, float, float]) -> str:
@@ -39,7 +48,10 @@ def difference(value: Estimate | None) -> str:
     """Return a difference with its sign: ``+.043 [+.01, +.09]``."""
     if value is None:
         return UNDEFINED
-    ends = f"[{_signed(value.low, 2)},\u00a0{_signed(value.high, 2)}]"
+    if value.low == value.high:
+        return _signed(value.value, 3)
+    digits = _telling_digits(value, _signed)
+    ends = f"[{_signed(value.low, digits)},\u00a0{_signed(value.high, digits)}]"
     return f"{_signed(value.value, 3)}\u00a0{ends}"
 
 
@@ -59,6 +71,8 @@ def percent_estimate(value: Estimate | None) -> str:
     """Return a share with its 95 % interval: ``12 % [9 %, 15 %]``."""
     if value is None:
         return UNDEFINED
+    if value.low == value.high:
+        return percent(value.value)
     return f"{percent(value.value)} [{percent(value.low)},\u00a0{percent(value.high)}]"
 
 

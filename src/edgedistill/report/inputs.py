@@ -117,7 +117,7 @@ class ReportInputs:
 
     Attributes:
         name: The project's name.
-        project_file: The name of its file.
+        project_file: Its file in the commands of the page, such as ``praise/project.yaml``.
         definitions: By label, in codebook order.
         fidelity: None before an export of this evaluation.
         gate: None without a teacher.
@@ -217,7 +217,7 @@ def read_report_inputs(
     Args:
         folder: The run folder.
         name: The project's name.
-        project_file: The name of its file, for the commands in hints.
+        project_file: Its file in the commands of the page, such as ``praise/project.yaml``.
         definitions: By label, in codebook order.
         examples: Number of misclassified responses that are shown with their texts.
         texts: Inputs of test rows, by id; they are dropped if `examples` is 0.
@@ -228,13 +228,13 @@ def read_report_inputs(
         RunError: A required file is missing, or a file is damaged or of another version.
     """
     file = folder.file("evaluation.json")
-    evaluation = read_evaluation(file, project_file)
-    scores = _read_scores(folder.file("test_scores.csv"), stage_hint("evaluate", project_file), evaluation)
+    evaluation = read_evaluation(file)
+    scores = _read_scores(folder.file("test_scores.csv"), stage_hint("evaluate"), evaluation)
 
     def optional(name: str, stage: str, read: Callable[[Path, str], T]) -> T | None:
-        return read(folder.file(name), stage_hint(stage, project_file)) if folder.has(name) else None
+        return read(folder.file(name), stage_hint(stage)) if folder.has(name) else None
 
-    fidelity = optional("fidelity.json", "export", lambda path, _: read_fidelity(path, file, project_file))
+    fidelity = optional("fidelity.json", "export", lambda path, _: read_fidelity(path, file))
     served = {"student": fidelity.agreement} if fidelity and fidelity.agreement else {}
 
     def read_bundle(path: Path, hint: str) -> BundleSummary:
@@ -247,7 +247,7 @@ def read_report_inputs(
         evaluation=evaluation,
         fidelity=fidelity,
         gate=optional("gate.json", "gate", lambda path, hint: decode_file(path, Gate, hint)),
-        run_log=decode_file(folder.file("run.json"), RunLog, stage_hint("run", project_file)),
+        run_log=decode_file(folder.file("run.json"), RunLog, stage_hint("run")),
         scores=scores,
         votes=optional("labels.jsonl", "label", _read_votes) or (),
         trials=optional("trials.csv", "train", _read_table),
@@ -261,7 +261,7 @@ def read_report_inputs(
         study=_read_study(study) if study else (),
         coding=coding,
         estimates=optional(ESTIMATES_FILE, "estimate", _read_estimates),
-        comparison=optional(COMPARISON, "compare", lambda path, _: read_comparison(path, project_file)),
+        comparison=optional(COMPARISON, "compare", lambda path, _: read_comparison(path)),
     )
 
 

@@ -553,6 +553,8 @@ def _aim(aim: str, at_least: float | None, share: float | None) -> str:
             "Thresholds on the calibrated probability were chosen on the validation rows such that at most "
             f"{percent(share)} of the responses go to people."
         )
+    if aim == "least_probability" and at_least is not None:
+        return f"Labels are accepted from a calibrated probability of {setting(at_least)} on."
     return f"Thresholds were chosen on the validation rows for the aim {plain(aim)}."
 
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from edgedistill.agreement import Estimate
 from edgedistill.evaluation.comparison import describe_verdict
 from edgedistill.report import formatting
 from edgedistill.report.inputs import ReportInputs
+from edgedistill.report.next_steps import next_steps
 from edgedistill.report.plots import (
     Plot,
     agreement_plot,
@@ -57,7 +58,7 @@ _FILTERS = (
 )
 
 
-def render_page(inputs: ReportInputs) -> tuple[Verdict, str]:
+def render_page(inputs: ReportInputs, date: str = "") -> tuple[Verdict, str]:
     """Render the report.
 
     The page is self-contained: no script, no font, no external address. Its Content-Security-Policy allows its own
@@ -65,6 +66,7 @@ def render_page(inputs: ReportInputs) -> tuple[Verdict, str]:
 
     Args:
         inputs: The contents of the run folder.
+        date: The day of the report, such as ``2026-11-30``; empty for none.
 
     Returns:
         The verdict, and the page as HTML.
@@ -80,6 +82,8 @@ def render_page(inputs: ReportInputs) -> tuple[Verdict, str]:
         evaluation=evaluation,
         run_log=inputs.run_log,
         verdict=decision,
+        date=date,
+        next_steps=next_steps(inputs, decision),
         rules=RULES,
         style=Markup(style),  # noqa: S704  # our own style sheet
         style_hash=f"sha256-{style_hash}",
@@ -114,7 +118,16 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {name: getattr(formatting, name) for name in _FILTERS}
+    environment.filters["commands"] = _commands
     return environment
+
+
+def _commands(text: str) -> Markup:
+    """Return a text whose commands, between backticks, are marked up as code."""
+    parts = [escape(part) for part in text.split("`")]
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
+    )
 
 
 def _plots(inputs: ReportInputs, decision: Verdict, trials: Sequence[TrialSummary]) -> Mapping[str, Plot | None]:

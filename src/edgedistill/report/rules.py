@@ -37,6 +37,13 @@ RULES: tuple[tuple[str, str], ...] = (
         ),
     ),
     (
+        "Failed training",
+        (
+            "If the model gives every test row the same label and the human coders do not, its training failed, and "
+            "the verdict is no."
+        ),
+    ),
+    (
         "Known and unknown questions",
         (
             "Where whole questions are held out (data.questions: held_out), the verdict and the confirmation of a "

@@ -24,6 +24,8 @@ from edgedistill.report.rules import (
     REQUIRED_KAPPA,
 )
 from edgedistill.sizes import SizeChoice
+from edgedistill_serve.bundle.verdict import BundleVerdict, VerdictStatus
+from edgedistill_serve.task.task import NO_LABEL
 
 
 class VerdictAnswer(StrEnum):
@@ -62,6 +64,8 @@ class Verdict:
         headline: The answer as a sentence.
         reason: The figures behind it, as sentences.
         required_kappa: κ that the model had to reach.
+        only_label: What the model gives every test row, which shows that its training failed; empty if it gives several
+            labels.
         labels: In codebook order.
         findings: What a reader must also know, the most important first.
     """
@@ -70,6 +74,7 @@ class Verdict:
     headline: str
     reason: str
     required_kappa: float
+    only_label: str
     labels: tuple[LabelFinding, ...]
     findings: tuple[Finding, ...]
 
@@ -108,17 +113,65 @@ def verdict(
     labels = tuple(_label(name, basis.per_label[name]) for name in evaluation.labels)
     met = [each.requirement is Requirement.MET for each in labels]
     all_met = evaluation.kind == "ordinal" or all(met)
+    only_label = untrained_label(evaluation.decisive, evaluation.labels)
     answer = _answer(overall, with_review=accepted is not None, any_met=all_met or any(met), all_met=all_met)
     if answer is VerdictAnswer.INCONCLUSIVE and not (all_met or any(met)):
         reason = f"{reason} No individual label meets the requirement."
+    headline = _headline(answer, labels, all_met=all_met)
+    if only_label:
+        answer = VerdictAnswer.NO
+        headline = f"No: training failed. The model gives every test response the same label, {only_label}."
     return Verdict(
         answer,
-        _headline(answer, labels, all_met=all_met),
+        headline,
         reason,
         required,
+        only_label,
         labels,
         findings(evaluation, gate, fidelity, required, sizes, comparison),
     )
+
+
+_STATUS: dict[VerdictAnswer, VerdictStatus] = {
+    VerdictAnswer.YES: "validated",
+    VerdictAnswer.SOME_LABELS: "validated for some labels",
+    VerdictAnswer.WITH_REVIEW: "validated with human review",
+    VerdictAnswer.INCONCLUSIVE: "inconclusive",
+    VerdictAnswer.NO: "not validated",
+}
+
+
+def bundle_verdict(decision: Verdict, kind: str) -> BundleVerdict:
+    """Return the verdict as a bundle states it.
+
+    Args:
+        decision: The verdict on the graph that the bundle serves.
+        kind: That of the task; the verdict on an ordinal task covers all labels.
+    """
+    status = _STATUS[decision.answer]
+    covered = [each.label for each in decision.labels if kind == "ordinal" or each.requirement is Requirement.MET]
+    labels = tuple(covered) if status.startswith("validated") else ()
+    return BundleVerdict(status, decision.headline, decision.reason, labels)
+
+
+def untrained_label(agreement: Agreement, labels: Sequence[str]) -> str:
+    """Return the label that a coding gives every row although human coders give several; empty if there is none.
+
+    For a multilabel task, the labels that it gives every row, joined, or ``none``.
+    """
+    tables = [each.table for each in agreement.per_label.values()]
+    if all(tables):
+        shares = [
+            (table[0][1] + table[1][1], table[1][0] + table[1][1], sum(map(sum, table))) for table in tables if table
+        ]
+        if all(given in (0, rows) for given, _, rows in shares) and any(0 < human < rows for _, human, rows in shares):
+            always = [name for name, (given, _, _) in zip(agreement.per_label, shares, strict=True) if given]
+            return listed(always) or NO_LABEL
+        return ""
+    given = [sum(column) for column in zip(*agreement.confusion, strict=True)]
+    if sum(count > 0 for count in given) != 1 or sum(sum(line) > 0 for line in agreement.confusion) < 2:
+        return ""
+    return labels[next(place for place, count in enumerate(given) if count)]
 
 
 def required_kappa(gate: Gate | None) -> float:

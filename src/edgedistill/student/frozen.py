@@ -46,6 +46,7 @@ from edgedistill.student.model import (
 )
 from edgedistill.student.types import comparable
 from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_export.counting import counted
 from edgedistill_export.temporary import temporary_folder
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
 from edgedistill_serve.scoring.scorer import available_cores
@@ -84,7 +85,7 @@ def pooled_states(backbone: Path, task: Task, max_tokens: int, rows: Sequence[Ma
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(available_cores()) as callers:
-            states = list(callers.map(lambda row: _states(read, row, segments=padding.segments), encoded))
+            states = list(counted(callers.map(lambda row: _states(read, row, segments=padding.segments), encoded)))
     finally:
         torch.set_num_threads(threads)
     width = model.config.hidden_size
@@ -145,7 +146,7 @@ def embedder(backbone: Path, max_tokens: int) -> Callable[[Sequence[Mapping[str,
         torch.set_num_threads(1)
         try:
             with ThreadPoolExecutor(available_cores()) as callers:
-                return np.array(list(callers.map(one, rows)), dtype=np.float32).reshape(len(rows), -1)
+                return np.array(list(counted(callers.map(one, rows))), dtype=np.float32).reshape(len(rows), -1)
         finally:
             torch.set_num_threads(threads)
 

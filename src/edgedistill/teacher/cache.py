@@ -237,13 +237,13 @@ SELECT DISTINCT json_extract(CAST(value AS TEXT), '$.request.max_output_tokens')
 WHERE typeof(value) = 'blob' AND json_valid(CAST(value AS TEXT))
 """
 _REPAIR_HINT = (
-    "Run `edgedistill cache verify --repair`: it recovers all readable answers; lost ones are requested again."
+    "Run `edgedistill cache verify PROJECT --repair`: it recovers all readable answers; lost ones are requested again."
 )
 
 _SMALLEST_DATABASE = 512  # bytes; SQLite reads less as a new database
 _EMPTY_HINT = (
-    "Restore it from a backup, or run `edgedistill cache verify --repair`: it starts an empty cache, and all answers "
-    "are requested again."
+    "Restore it from a backup, or run `edgedistill cache verify PROJECT --repair`: it starts an empty cache, and all "
+    "answers are requested again."
 )
 
 
@@ -497,7 +497,7 @@ class AnswerCache:
         except CacheDamaged as error:
             if error.where:
                 raise
-            hint = "Run `edgedistill cache verify --repair`: it drops damaged entries, which are then requested again."
+            hint = "Run `edgedistill cache verify PROJECT --repair`: damaged entries are dropped, and requested again."
             raise CacheDamaged(f"the entry {key} is damaged: {error.what}", where=str(self.file), hint=hint) from None
         except sqlite3.OperationalError as error:
             hint = "Check write permission and free space, and that no other process blocks the cache."

@@ -17,6 +17,7 @@ from edgedistill.agreement import (
 )
 from edgedistill.agreement.alt_test import AltTest, alt_test_by_id
 from edgedistill.agreement.bootstrap import bootstrap_groups
+from edgedistill.agreement.sample_size import rows_for_lower_limit
 from edgedistill.data.twins import same_row
 from edgedistill.data.types import CodedResponse, SetAside, TeacherLabel, labels_in
 from edgedistill.displays import plain_text
@@ -163,6 +164,23 @@ def refusal(verdict: Mapping[str, Any], whose: str = "the teacher's") -> str:
         return f"{whose} {verdict['metric']} is undefined on the {coded}{why}"
     required = f"the lower end of the interval must be at least {verdict['at_least']:g}"
     return f"{whose} {verdict['metric']} is {found}{_aside(verdict)}; {required}"
+
+
+def describe_rows_needed(verdict: Mapping[str, Any]) -> str:
+    """Return how many validation rows would let a refused teacher pass at its present figure; empty if none would.
+
+    Args:
+        verdict: Its entry in `gate.json`.
+    """
+    given = (verdict.get("agreement_of_all") or verdict["agreement"] or {}).get(verdict["metric"])
+    found = Estimate(**given) if given else None
+    needed = rows_for_lower_limit(found, verdict["rows"], verdict["at_least"])
+    if found is None or needed is None or needed <= verdict["rows"]:
+        return ""
+    return (
+        f"{verdict['rows']} validation rows leave [{found.low:.2f}, {found.high:.2f}]; at this {verdict['metric']} "
+        f"about {needed:,} would reach {verdict['at_least']:g} (intervals narrow with the square root of the rows)."
+    )
 
 
 _UNDEFINED = "undefined"

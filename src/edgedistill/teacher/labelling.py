@@ -579,7 +579,7 @@ def _require_all(plan: LabellingPlan) -> None:
     more = f" and {len(ids) - _SHOWN_IDS} more" if len(ids) > _SHOWN_IDS else ""
     raise AnswersMissing(
         f"{missing} answers for {len(ids)} responses are not in the cache: {', '.join(ids[:_SHOWN_IDS])}{more}",
-        hint="Run once without --offline, or import the answers with `edgedistill cache import`.",
+        hint="Run once without --offline, or import the answers: `edgedistill cache import PROJECT FILE.jsonl`.",
     )
 
 

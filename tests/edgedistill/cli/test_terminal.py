@@ -17,7 +17,7 @@ from edgedistill.cli.terminal import Terminal
 from edgedistill.displays import plain_text
 from edgedistill.pipeline import StageResult
 
-COST = {"asked": 9, "cached": 0, "retries": {"the connection broke": 2}}
+COST = {"asked": 9, "cached": 0, "nano_dollars": 1_230_000_000, "retries": {"the connection broke": 2}}
 
 
 def shown(capsys: pytest.CaptureFixture[str], *set_aside: dict[str, Any]) -> str:
@@ -31,6 +31,7 @@ def shown(capsys: pytest.CaptureFixture[str], *set_aside: dict[str, Any]) -> str
 def test_tries_that_failed_and_were_made_up_for_name_no_file(capsys: pytest.CaptureFixture[str]) -> None:
     out = shown(capsys, {"id": "r1", "reason": "the votes tie", "detail": "process, outcome"})
     assert "2 tries failed: the connection broke" in out
+    assert "9 asked, $1.23, 2 tries" in out
     assert "failures.jsonl" not in out
 
 

@@ -136,7 +136,7 @@ def test_a_response_to_a_question_that_no_validation_row_has_is_decided_as_the_b
 def test_validation_rows_choose_the_limit_of_novelty_and_test_rows_show_its_effect(share):
     draw = np.random.default_rng(0)
     validation = replace(drawn(100), novelty=tuple(draw.lognormal(size=100).tolist()))
-    chosen = choose(validation, EvaluationSection(), ReviewSection(novelty={"false_alarms": share}))
+    chosen = choose(validation, EvaluationSection(), ReviewSection(aim="none", novelty={"false_alarms": share}))
     limit = chosen.review.rule.max_novelty
     # Of 100 rows, the limit is at place ⌈101 · (1 - share)⌉.
     beyond = 100 - math.ceil(101 * (1 - share))

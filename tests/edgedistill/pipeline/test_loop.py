@@ -233,7 +233,7 @@ def test_the_report_needs_a_comparison_of_the_present_bundle(loop, tmp_path):
     file, *_ = loop
     copy = shutil.copytree(file.parent, tmp_path / "copy") / file.name
     (copy.parent / "runs/tiny/comparison.json").unlink()
-    with pytest.raises(RunError, match=r"compare is not done.*Run `edgedistill compare tiny.yaml`"):
+    with pytest.raises(RunError, match=r"compare is not done.*Run `edgedistill compare PROJECT`"):
         run_stage(run_of(copy), "report")
     shown = CliRunner().invoke(app, ["report", str(copy)], catch_exceptions=False)
     assert (shown.exit_code, run_stage(run_of(copy), "report").skipped) == (0, True)

@@ -42,7 +42,7 @@ def _asked(file, **changes):
 
 
 def test_before_the_evaluation_the_missing_stage_is_named(tmp_path):
-    with pytest.raises(RunError, match=r"report: mix is not done.*Run `edgedistill mix tiny.yaml`"):
+    with pytest.raises(RunError, match=r"report: mix is not done.*Run `edgedistill mix PROJECT`"):
         run_stage(run_of(write_tiny(tmp_path)), "report")
 
 
@@ -72,7 +72,7 @@ def test_texts_stand_in_it_only_where_examples_are_asked_for(steps):
     run_stage(_asked(file, examples=2), "report")
     asked = _page(file)
     run_stage(run_of(file), "report")
-    message = re.findall(r'<td class="text" dir="auto"><bdi>(.+?)</bdi></td>', asked)
+    message = re.findall(r"<summary>show</summary><bdi>(.+?)</bdi></details>", asked)
     assert len(message) == 2
     assert set(message) <= {texts[row] for row in wrong}
 
@@ -131,7 +131,7 @@ def test_no_paper_is_written_about_results_of_other_settings(steps):
     run = run_of(file)
     export = run.project.export.model_copy(update={"max_flip_rate": 0.5})
     changed = type(run)(run.project.model_copy(update={"export": export}), run.records, run.folder)
-    with pytest.raises(RunError, match=r"export was done with other settings.*edgedistill export tiny\.yaml"):
+    with pytest.raises(RunError, match=r"export was done with other settings.*edgedistill export PROJECT"):
         changed.methods()
     review = run.project.review.model_copy(update={"share": 0.4})
     changed = type(run)(run.project.model_copy(update={"review": review}), run.records, run.folder)

@@ -8,7 +8,7 @@ def test_a_report_before_the_evaluation_names_the_stage_that_is_missing(tmp_path
     done = command("edgedistill", "report", project, expect=2)
     assert done.stderr == (
         "edgedistill: report: gate is not done with the current settings and data. "
-        "Run `edgedistill gate project.yaml`, or `edgedistill run`.\n"
+        f"Run `edgedistill gate {project}`, or `edgedistill run {project}` for all stages.\n"
     )
     assert not (tmp_path / "runs" / "lesson" / "report.html").exists()
 

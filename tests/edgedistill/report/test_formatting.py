@@ -70,3 +70,14 @@ def test_no_figure_is_ever_shown_as_nan(value):
     for expected in (formatting.figure(value), formatting.percent(value)):
         assert not any(word in expected.lower() for word in ("nan", "inf"))
         assert (expected == "undefined") == (value is None or not math.isfinite(value))
+
+
+def test_an_interval_is_shown_with_enough_digits_to_have_a_width():
+    assert formatting.estimate(Estimate(0.381, 0.3802, 0.3843)) == ".381\u00a0[.380,\u00a0.384]"
+    assert formatting.difference(Estimate(0.001, 0.0004, 0.0021)) == "+.001\u00a0[.000,\u00a0+.002]"
+
+
+def test_a_figure_without_an_interval_shows_none():
+    point = Estimate(0.5, 0.5, 0.5)
+    assert (formatting.estimate(point), formatting.difference(point)) == (".500", "+.500")
+    assert formatting.percent_estimate(point) == "50\u202f%"

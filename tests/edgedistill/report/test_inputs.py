@@ -30,7 +30,7 @@ def _evaluation(run, **changes):
 
 
 def test_every_figure_of_the_file_is_read(run, made):
-    found = read_evaluation(run / "evaluation.json", "project.yaml")
+    found = read_evaluation(run / "evaluation.json")
     values = json.loads(made[0])
     assert json.loads(json.dumps(to_plain(found))) == values
     assert [step.after for step in inputs_of_run(run).steps] == ["PyTorch", "ONNX fp32", "int8"]
@@ -38,7 +38,7 @@ def test_every_figure_of_the_file_is_read(run, made):
 
 def test_without_an_evaluation_the_missing_stage_is_named(run):
     (run / "evaluation.json").unlink()
-    with pytest.raises(RunError, match=r"evaluate is not done.*`edgedistill evaluate project.yaml` writes it"):
+    with pytest.raises(RunError, match=r"evaluate is not done.*`edgedistill evaluate PROJECT` writes it"):
         inputs_of_run(run)
 
 
@@ -62,7 +62,7 @@ def test_an_evaluation_that_lacks_a_key_is_named_with_it(run, key):
 def test_an_evaluation_of_another_version_says_which_stage_to_run_again(run, version):
     _evaluation(run, schema_version=version)
     reads = rf"this version of EdgeDistill reads {EVALUATION_VERSION}"
-    expected = rf"has schema version {version}; {reads}.*`edgedistill evaluate project.yaml`"
+    expected = rf"has schema version {version}; {reads}.*`edgedistill evaluate PROJECT`"
     with pytest.raises(RunError, match=expected):
         inputs_of_run(run)
 
@@ -70,7 +70,7 @@ def test_an_evaluation_of_another_version_says_which_stage_to_run_again(run, ver
 def test_a_fidelity_file_of_another_version_says_which_stage_to_run_again(run):
     values = json.loads((run / "fidelity.json").read_text())
     (run / "fidelity.json").write_text(json.dumps(values | {"schema_version": 2}))
-    with pytest.raises(RunError, match=r"has schema version 2.*`edgedistill export project.yaml`"):
+    with pytest.raises(RunError, match=r"has schema version 2.*`edgedistill export PROJECT`"):
         inputs_of_run(run)
 
 
@@ -103,7 +103,7 @@ def test_a_key_that_is_not_known_yet_is_passed_over(run):
 def test_a_damaged_file_is_named_with_the_stage_that_writes_it(run, name, text):
     (run / name).parent.mkdir(exist_ok=True)
     (run / name).write_text(text)
-    with pytest.raises(RunError, match=rf"{name}.*`edgedistill \w+ project.yaml` writes it"):
+    with pytest.raises(RunError, match=rf"{name}.*`edgedistill \w+ PROJECT` writes it"):
         inputs_of_run(run)
 
 

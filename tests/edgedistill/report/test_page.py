@@ -178,8 +178,9 @@ def test_the_verdict_comes_first(full):
     words = Seen(full).words
     order = [
         "Verdict",
+        "What to do next",
         "Human review",
-        "Verdict by label",
+        "Codebook and verdict by label",
         "1. Agreement",
         "2. Calibration",
         "3. Groups",
@@ -196,7 +197,7 @@ def test_missing_parts_are_replaced_by_a_sentence_and_not_by_an_empty_table(bare
         "names no columns with the codes of individual coders",
         "names no subgroup columns",
         "There is no teacher",
-        "sets no aim",
+        "validation rows did not choose this rule, and it promises nothing",
         "No bundle has been exported yet",
     ):
         assert sentence in words

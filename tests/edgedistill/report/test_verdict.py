@@ -7,7 +7,7 @@ import pytest
 from edgedistill.agreement import Estimate
 from edgedistill.evaluation.types import StatedAim
 from edgedistill.report.rules import RULES
-from edgedistill.report.verdict import Requirement, VerdictAnswer, required_kappa, verdict
+from edgedistill.report.verdict import Requirement, VerdictAnswer, bundle_verdict, required_kappa, verdict
 from edgedistill_serve.bundle.manifest import ReviewRule
 
 from .runs import exported
@@ -308,3 +308,36 @@ def test_the_agreement_without_repeated_texts_is_stated_with_their_number():
     (near,) = _about(found, "Nearly repeated texts")
     assert near.text == "7 of 120\u00a0test rows differ from a training or validation row in a few characters."
     assert [each.tone for each in _about(found, "Repeated validation rows")] == ["warning"]
+
+
+def _one_label(rows):
+    """A student that gives every row the label outcome."""
+    table = tuple((0, count, 0) for count in rows)
+    return replace(student(0.0, 0.1), confusion=table, rows=sum(rows))
+
+
+def test_a_model_that_gives_one_label_to_all_rows_was_not_trained():
+    found = verdict(with_student(_one_label((40, 40, 40)), review=_no_rule()), None)
+    assert found.answer is VerdictAnswer.NO
+    assert found.headline == "No: training failed. The model gives every test response the same label, outcome."
+    assert bundle_verdict(found, "nominal").status == "not validated"
+
+
+def test_one_label_is_no_fault_where_the_human_coders_give_one_label_too():
+    assert not verdict(with_student(_one_label((0, 120, 0)), review=_no_rule()), None).only_label
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "labels"),
+    [
+        (student(), "validated", ("process", "outcome", "none")),
+        (student(labels={"none": (40, 0.5, 0.9)}), "validated for some labels", ("process", "outcome")),
+        (student(0.4, 0.8), "inconclusive", ()),
+        (student(0.3, 0.5), "not validated", ()),
+    ],
+)
+def test_a_bundle_states_the_verdict_and_the_labels_that_it_covers(found, status, labels):
+    stated = bundle_verdict(verdict(with_student(found, review=_no_rule()), None), "nominal")
+    assert (stated.status, stated.labels) == (status, labels)
+    assert stated.headline
+    assert stated.reason

@@ -25,7 +25,7 @@ def test_a_cache_that_was_cut_is_damaged_and_repair_starts_again(filled: Path, l
     whole = database(filled).read_bytes()
     database(filled).write_bytes(whole[:length])
     with (
-        pytest.raises(CacheDamaged, match=r"cache\.db.*edgedistill cache verify --repair"),
+        pytest.raises(CacheDamaged, match=r"cache\.db.*edgedistill cache verify PROJECT --repair"),
         AnswerCache(filled) as cache,
     ):
         cache.verify()

@@ -39,7 +39,9 @@ def kept(folder: Path) -> int:
 
 def test_a_file_that_is_not_a_database_is_named_with_a_hint(filled: Path) -> None:
     overwrite(database(filled), 0, 200)
-    with pytest.raises(CacheDamaged, match=r"cache.db: the database is damaged.*edgedistill cache verify --repair"):
+    with pytest.raises(
+        CacheDamaged, match=r"cache.db: the database is damaged.*edgedistill cache verify PROJECT --repair"
+    ):
         AnswerCache(filled)
 
 

@@ -165,7 +165,7 @@ def test_a_manifest_that_is_too_large_to_read_is_refused(copy):
 
 
 CHANGES = {
-    "an unknown schema version": (lambda m: m.update(schema_version=4), "the schema version is 4"),
+    "an unknown schema version": (lambda m: m.update(schema_version=5), "the schema version is 5"),
     "no schema version": (lambda m: m.pop("schema_version"), "schema_version"),
     "an unknown key": (lambda m: m.update(colour="blue"), "colour"),
     "a missing key": (lambda m: m.pop("max_tokens"), "max_tokens"),

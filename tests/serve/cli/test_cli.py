@@ -57,7 +57,7 @@ def test_score_prints_label_decision_and_probabilities(bundle):
     ended = run("score", bundle.folder, "great job")
     (found,) = Scorer(bundle).score(["great job"])
     assert ended.returncode == 0
-    assert ended.stdout.splitlines()[0] == f"{found.label}, accept"
+    assert ended.stdout.splitlines()[0] == f"{found.label}, accept, not validated"
     assert f"{found.probability:.4f}" in ended.stdout
     assert ended.stderr == ""
 

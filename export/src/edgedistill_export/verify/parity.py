@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from edgedistill_export.counting import counted
 from edgedistill_export.errors import ExportFailed
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.scoring.scorer import available_cores
@@ -56,7 +57,7 @@ def graph_logits(graph: Path, encoder: Encoder, rows: Sequence[Mapping[str, str]
     """
     session = Session(graph, overflow_free=True)
     with ThreadPoolExecutor(available_cores()) as callers:
-        scored = list(callers.map(session.logits, encoder.encode(rows)))
+        scored = list(counted(callers.map(session.logits, encoder.encode(rows))))
     return np.array(scored, dtype=np.float32)
 
 
@@ -64,7 +65,7 @@ def graph_novelty(graph: Path, encoder: Encoder, rows: Sequence[Mapping[str, str
     """Return the novelty of rows, each alone, shape (rows,); None if the graph computes none."""
     session = Session(graph, overflow_free=True)
     with ThreadPoolExecutor(available_cores()) as callers:
-        scored = [found.novelty for found in callers.map(lambda row: session.run([row]), encoder.encode(rows))]
+        scored = [found.novelty for found in counted(callers.map(lambda row: session.run([row]), encoder.encode(rows)))]
     given = [novelty for novelty in scored if novelty is not None]
     return np.concatenate(given) if given else None
 

@@ -9,6 +9,7 @@ from edgedistill_export.web.patterns import to_javascript
 from edgedistill_serve.bundle.guarantee import describe_guarantee
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import NoveltyFit, ReviewRule
+from edgedistill_serve.bundle.verdict import BundleVerdict
 from edgedistill_serve.scoring.graph_choice import load_encoder
 from edgedistill_serve.task.contexts import ShownContexts
 from edgedistill_serve.task.redaction import Redaction, redaction_steps
@@ -41,6 +42,7 @@ class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
         cut_order: The order in which inputs lose tokens with the truncation ``question_first``.
         calibrated: Whether the probabilities were calibrated.
         promise: What is promised of the accepted responses, as sentences.
+        verdict: What test rows say about the use of the bundle.
         redaction: The redaction steps with JavaScript patterns, and the characters of `fold`; None for no redaction.
         invisible: The patterns of `edgedistill_serve.task.visible_text`, for JavaScript.
         letters: The patterns of a letter of `ReviewRule.scripts`, and of a visible character.
@@ -68,6 +70,7 @@ class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
     promise: str
     promised: dict[str, float] | None
     embedders: tuple[str, ...]
+    verdict: BundleVerdict
     redaction: dict[str, Any] | None
     invisible: dict[str, str]
     letters: dict[str, str]
@@ -100,6 +103,7 @@ def describe_page(bundle: Bundle, files: dict[str, PageFile], embedders: tuple[s
         promise=describe_guarantee(manifest.guarantee, manifest.precision),
         promised=_promised(bundle),
         embedders=embedders,
+        verdict=manifest.known_verdict,
         redaction=describe_redaction(manifest.task.redact),
         invisible=invisible_patterns(),
         letters=letter_patterns(manifest.review.scripts),

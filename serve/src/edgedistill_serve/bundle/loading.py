@@ -31,6 +31,7 @@ from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest, Pre
 from edgedistill_serve.bundle.migrations import decode_json, parse_manifest
 from edgedistill_serve.bundle.signing import check_signature
 from edgedistill_serve.bundle.validation import check_golden, check_manifest
+from edgedistill_serve.bundle.verdict import describe_verdict
 from edgedistill_serve.errors import BundleError
 from edgedistill_serve.task.task import Task
 
@@ -104,6 +105,7 @@ class Bundle:
             "serves": f"{manifest.precision}, {sizes[MODEL_FILES[manifest.precision]] / 1e6:.1f} MB",
             "all files": f"{sum(sizes.values()) / 1e6:.1f} MB",
             "signature": self.signature,
+            "verdict": describe_verdict(manifest.verdict),
         }
         body = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows.items())
         return f"<table>{body}</table>"

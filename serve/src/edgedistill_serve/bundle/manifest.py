@@ -7,13 +7,14 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from edgedistill_serve.bundle.guarantee import Guarantee
+from edgedistill_serve.bundle.verdict import NOT_VALIDATED, BundleVerdict
 from edgedistill_serve.hidden_texts import HiddenTexts
 from edgedistill_serve.task.contexts import ShownContexts
 from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import Task, Truncation
 
 Precision: TypeAlias = Literal["int8", "fp32"]
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MODEL_FILES: dict[Precision, str] = {"int8": "onnx/model_quantized.onnx", "fp32": "onnx/model.onnx"}
 
 
@@ -135,6 +136,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         contexts: The questions for which the decision rule was shown; None for a task without question, and for older
             bundles.
         guarantee: What is promised of the accepted responses; None if nothing is, as for older bundles.
+        verdict: What test rows say about the use of the bundle; None if they were never scored, as for older bundles,
+            which counts as not validated.
         novelty: How `Score.novelty` was fitted; None if the graphs do not compute it, as in older bundles.
         metrics: Agreement on the locked test rows, as in ``evaluation.json``.
         provenance: Teacher, gate, mixture, seeds, data fingerprints, tool versions.
@@ -156,6 +159,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     review: ReviewRule = ReviewRule()
     contexts: ShownContexts | None = None
     guarantee: Guarantee | None = None
+    verdict: BundleVerdict | None = None
     novelty: NoveltyFit | None = None
     metrics: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
@@ -167,16 +171,23 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         names = self.task.names if self.task.kind == "multilabel" else ()
         return LabelDecoder(self.task, self.temperature, tuple(self.thresholds[name] for name in names))
 
+    @property
+    def known_verdict(self) -> BundleVerdict:
+        """The verdict; `NOT_VALIDATED` where there is none."""
+        return self.verdict or NOT_VALIDATED
+
 
 def compute_version(manifest: Manifest) -> str:
     """Return the version of a bundle; it changes with the weights, the thresholds and the review rule.
 
     Returns:
         The first 12 hexadecimal digits of the SHA-256 of the manifest with sorted keys, without name, version, metrics,
-        guarantee and provenance. These do not affect scores and can differ between exports of one student.
+        guarantee, verdict and provenance. These do not affect scores and can differ between exports of one student.
     """
     scoring_part = msgspec.structs.replace(manifest, name="", version="", metrics={}, guarantee=None, provenance={})
-    return sha256(msgspec.json.encode(scoring_part, order="deterministic")).hexdigest()[:12]
+    content = msgspec.to_builtins(scoring_part)
+    del content["verdict"]  # older schemas have no such key
+    return sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()[:12]
 
 
 class GoldenRow(HiddenTexts, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -46,7 +46,12 @@ def _to_version_3(document: Document) -> Document:
     return document
 
 
-CURRENT = Schema(SCHEMA_VERSION, {1: _to_version_2, 2: _to_version_3})
+def _to_version_4(document: Document) -> Document:
+    """Version 4 added ``verdict``; an older bundle has none, and counts as not validated."""
+    return document
+
+
+CURRENT = Schema(SCHEMA_VERSION, {1: _to_version_2, 2: _to_version_3, 3: _to_version_4})
 
 
 class _Version(msgspec.Struct):
@@ -62,7 +67,8 @@ def parse_manifest(content: bytes, schema: Schema = CURRENT) -> Manifest:
 
     Raises:
         BundleError: The content is not valid JSON, repeats a key, has a newer version or an older one without
-            migration, does not match the schema, or has a promise that was shown for another decision rule or model.
+            migration, does not match the schema, or has a promise or a verdict that was shown for another decision rule
+            or model.
     """
     version = decode_json(content, _Version, MANIFEST_FILE).schema_version
     document = decode_json(content, Document, MANIFEST_FILE)
@@ -81,13 +87,31 @@ def parse_manifest(content: bytes, schema: Schema = CURRENT) -> Manifest:
         manifest = msgspec.convert(document | {"schema_version": schema.version}, Manifest)
     except msgspec.ValidationError as error:
         raise BundleError(f"the file does not match its schema ({error})", where=MANIFEST_FILE) from None
-    if manifest.guarantee is not None and not steps and compute_version(manifest) != manifest.version:
-        raise BundleError(
-            "the decision rule or the model was changed after its promise about accepted responses was shown",
-            where=f"{MANIFEST_FILE}, guarantee",
-            hint="Export the bundle again, or remove the key guarantee: then nothing is promised.",
-        )
+    _check_evidence(manifest, version)
     return manifest
+
+
+_EVIDENCE_SINCE = 3
+"""The first schema version whose bundles state promises; older versions were computed in another way."""
+
+
+def _check_evidence(manifest: Manifest, schema_version: int) -> None:
+    """Check that what was shown of a bundle was shown for this decision rule and this model."""
+    is_validated = manifest.known_verdict.is_validated
+    if schema_version < _EVIDENCE_SINCE or (manifest.guarantee is None and not is_validated):
+        return
+    if compute_version(msgspec.structs.replace(manifest, schema_version=schema_version)) == manifest.version:
+        return
+    key, shown, then = (
+        ("guarantee", "its promise about accepted responses was shown", "nothing is promised")
+        if manifest.guarantee is not None
+        else ("verdict", "it was validated", "it is not validated")
+    )
+    raise BundleError(
+        f"the decision rule or the model was changed after {shown}",
+        where=f"{MANIFEST_FILE}, {key}",
+        hint=f"Export the bundle again, or remove the key {key}: then {then}.",
+    )
 
 
 def _name_redaction_rules(document: Document) -> None:

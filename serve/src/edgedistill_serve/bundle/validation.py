@@ -76,6 +76,7 @@ def _manifest_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield from _review_faults(manifest)
     yield from _letter_faults(manifest)
     yield from _guarantee_faults(manifest)
+    yield from _verdict_faults(manifest)
     yield from _novelty_faults(manifest)
     yield from _context_faults(manifest)
     yield from _file_faults(manifest)
@@ -202,6 +203,22 @@ def _accepts(label: str, thresholds: Mapping[str, float]) -> bool:
 
 def _only_validated_questions(manifest: Manifest) -> bool:
     return manifest.review.new_question and manifest.contexts is not None and manifest.contexts.closed
+
+
+def _verdict_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    if (given := manifest.verdict) is None:
+        return
+    if CONTROL_CHARACTERS.search(given.headline + given.reason):
+        yield "verdict", "a control character could change what terminals and logs show"
+    if not given.headline.strip():
+        yield "verdict.headline", "the sentence is empty"
+    if set(given.labels) - set(manifest.task.names):
+        yield "verdict.labels", "a name is not a label of the task"
+    if given.is_validated != bool(given.labels):
+        yield (
+            "verdict.labels",
+            f"a verdict that is {given.status} {'needs' if given.is_validated else 'covers no'} labels",
+        )
 
 
 def _novelty_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:

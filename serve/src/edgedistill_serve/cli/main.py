@@ -13,6 +13,7 @@ import msgspec
 from edgedistill_serve.bundle.guarantee import describe_guarantee
 from edgedistill_serve.bundle.loading import Bundle, Signature
 from edgedistill_serve.bundle.manifest import NEVER_ACCEPTED, describe_letters, describe_novelty
+from edgedistill_serve.bundle.verdict import describe_verdict
 from edgedistill_serve.cli.bundle import bundle_group, key_pair
 from edgedistill_serve.cli.grade import grade
 from edgedistill_serve.cli.serve import key, serve
@@ -86,7 +87,7 @@ def score(
         write({**_identity(scorer.bundle), **msgspec.structs.asdict(result)})
         return
     reason = f" ({result.reason})" if result.reason else ""
-    write(f"{result.label}, {result.decision}{reason}")
+    write(f"{result.label}, {result.decision}{reason}, {result.verdict}")
     if result.unknown_share > 0:
         write(f"{result.unknown_share:.0%} of the response is unknown to the model")
     if result.novelty is not None:
@@ -168,6 +169,7 @@ def info(bundle: Path, *, public_key: Path | None, json: bool) -> None:
             ("novelty", describe_novelty(manifest.novelty, manifest.review.max_novelty)),
             *([("letters", letters)] if (letters := describe_letters(manifest.review)) else []),
             ("promise", describe_guarantee(manifest.guarantee)),
+            ("verdict", describe_verdict(manifest.verdict)),
             *((f"metrics: {name}", as_text(value)) for name, value in manifest.metrics.items()),
             *((f"provenance: {name}", as_text(value)) for name, value in manifest.provenance.items()),
         ],

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from edgedistill_serve import Score
+from edgedistill_serve.bundle.verdict import NOT_VALIDATED, BundleVerdict
 from edgedistill_serve.errors import EdgeDistillError
 
 
@@ -99,6 +100,7 @@ class ServedModel(msgspec.Struct, frozen=True):
         max_tokens: Longest sequence that the model reads, including special tokens.
         definitions: The codebook's definition of each label.
         thresholds: For a multilabel task, the probability from which each label is assigned.
+        verdict: What locked test rows say about the use of the model.
     """
 
     name: str
@@ -109,6 +111,7 @@ class ServedModel(msgspec.Struct, frozen=True):
     max_tokens: int
     definitions: dict[str, str] = {}
     thresholds: dict[str, float] = {}
+    verdict: BundleVerdict = NOT_VALIDATED
 
 
 class RequestLimits(msgspec.Struct, frozen=True):

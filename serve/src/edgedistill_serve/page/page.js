@@ -6,6 +6,7 @@ import {
   noveltyNote,
   promiseNote,
   decision,
+  verdictNote,
   isMultilabel,
   labelsOf,
   leastCertain,
@@ -58,6 +59,7 @@ function showModel() {
   const model = selectedModel();
   for (const name of INPUTS) at(`${name}-field`).hidden = !model.inputs.includes(name);
   at("served").textContent = `Scored by the model “${idOf(model)}” on this server.`;
+  at("validation").textContent = verdictNote(model);
   at("definitions").replaceChildren(
     ...model.labels.map((label) => {
       const entry = createElement("div", "");
@@ -85,9 +87,10 @@ function reset() {
 function showScore(score, model) {
   at("result-empty").hidden = true;
   const headline = createElement("div", "headline");
+  const decided = decision(score, model);
   const label = createElement("span", "label", `${labelText(score)} `);
   label.append(createElement("small", "", probabilityText(score, model)));
-  headline.append(label, " ", createElement("span", `chip ${score.decision}`, decision(score)));
+  headline.append(label, " ", createElement("span", `chip ${decided.kind}`, decided.text));
   at("verdict").replaceChildren(headline, " ", createElement("p", "why", decisionReason(score, model)));
   at("bars-caption").textContent = caption(model);
   const assigned = labelsOf(score);

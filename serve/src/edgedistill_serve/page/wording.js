@@ -8,6 +8,13 @@ export const ENGLISH = {
   percent_above: "> {share} %",
   accepted: "Accepted",
   review: "Review by a person",
+  unvalidated: "Not validated",
+  verdict_validated: "Validated: on test rows this model agrees enough with human coders.",
+  verdict_some: "Validated for some labels only: {labels}.",
+  verdict_review: "Validated only with human review of the responses that the decision rule selects.",
+  verdict_inconclusive: "Not validated: the test rows do not show whether this model agrees enough with human coders.",
+  verdict_no: "Not validated: on test rows this model agrees too little with human coders.",
+  verdict_none: "Not validated: this model was not compared with human coders on test rows.",
   no_label: "No label applies",
   certain: "at least {share} certain",
   bars_calibrated: "Calibrated probabilities",
@@ -87,9 +94,29 @@ export function points(change) {
   return shown === "0.0" ? "0.0" : `${change > 0 ? "+" : "−"}${shown}`;
 }
 
-/** The decision on a score. */
-export function decision(score) {
-  return score.decision === "accept" ? say("accepted") : say("review");
+/** Whether the verdict of the model covers the labels of a score; an older server or page states none. */
+export function isValidated(score, { verdict, labels }) {
+  if (!verdict?.status?.startsWith("validated")) return false;
+  const given = labelsOf(score);
+  const asserted = given.length ? given : labels.map((label) => label.name ?? label);
+  return asserted.every((label) => verdict.labels.includes(label));
+}
+
+/** The decision on a score: its text and its class. Nothing is accepted by a model that test rows do not support. */
+export function decision(score, model) {
+  if (score.decision !== "accept") return { text: say("review"), kind: "review" };
+  return isValidated(score, model)
+    ? { text: say("accepted"), kind: "accept" }
+    : { text: say("unvalidated"), kind: "unvalidated" };
+}
+
+/** What test rows say about the use of the model. */
+export function verdictNote({ verdict }) {
+  if (verdict?.status === "validated") return say("verdict_validated");
+  if (verdict?.status === "validated for some labels") return say("verdict_some", { labels: verdict.labels.join(", ") });
+  if (verdict?.status === "validated with human review") return say("verdict_review");
+  if (verdict?.status === "inconclusive") return say("verdict_inconclusive");
+  return verdict?.reason ? say("verdict_no") : say("verdict_none");
 }
 
 /** The label of a score as a list; for a multilabel task, the assigned labels. */

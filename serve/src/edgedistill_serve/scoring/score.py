@@ -1,7 +1,7 @@
 """The score of one response, and the decision whether a person should review it."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_serve.bundle.manifest import ReviewRule
+from edgedistill_serve.bundle.verdict import NOT_VALIDATED, BundleVerdict, ScoreVerdict
 from edgedistill_serve.errors import EdgeDistillError, ScoringFailed
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.task.label_decoding import certainty
@@ -36,6 +37,8 @@ class Score(msgspec.Struct, frozen=True, gc=False):
         context_tokens_lost: Number of them that the model did not read, because the input was too long.
         novelty: Distance of what the model read from its training texts; a typical response has 1
             (`docs/novelty.md`). None for bundles that do not compute it.
+        verdict: ``validated`` if the verdict of the bundle covers the label, else ``not validated``: then ``accept``
+            means only that the decision rule has no objection.
     """
 
     label: str
@@ -49,6 +52,7 @@ class Score(msgspec.Struct, frozen=True, gc=False):
     context_tokens: int = 0
     context_tokens_lost: int = 0
     novelty: float | None = None
+    verdict: ScoreVerdict = "not validated"
 
     @property
     def context_truncated(self) -> bool:
@@ -58,9 +62,14 @@ class Score(msgspec.Struct, frozen=True, gc=False):
     @property
     def labels(self) -> tuple[str, ...]:
         """The label as a tuple; for a multilabel task the assigned labels in the task's order, possibly none."""
-        if self.label in self.probabilities:
-            return (self.label,)
-        return () if self.label == NO_LABEL else tuple(self.label.split(LABEL_SEPARATOR))
+        return _labels(self.label, self.probabilities)
+
+
+def _labels(label: str, names: Collection[str]) -> tuple[str, ...]:
+    """Return the labels that the text of a score names."""
+    if label in names:
+        return (label,)
+    return () if label == NO_LABEL else tuple(label.split(LABEL_SEPARATOR))
 
 
 Columns: TypeAlias = Mapping[str, type[str] | type[float] | type[int] | type[bool]]
@@ -121,6 +130,7 @@ def build_score(
     thresholds: Sequence[float] = (),
     new_question: bool = False,
     novelty: float | None = None,
+    verdict: BundleVerdict = NOT_VALIDATED,
 ) -> Score:
     """Assign the label, and decide whether a person should review it.
 
@@ -132,6 +142,7 @@ def build_score(
         thresholds: For a multilabel task, the probability from which each label is assigned, in the task's order.
         new_question: Whether the decision rule was not shown for the response's question.
         novelty: The graph's second output; None if it has none.
+        verdict: That of the bundle.
 
     Raises:
         ScoringFailed: A probability is not finite.
@@ -161,6 +172,7 @@ def build_score(
         encoded.context_tokens,
         encoded.context_tokens_lost,
         novelty,
+        verdict.of_score(_labels(label, shares), task.names) if verdict.is_validated else "not validated",
     )
 
 

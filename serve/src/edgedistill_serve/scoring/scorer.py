@@ -289,6 +289,7 @@ class Scorer:
             thresholds=decoder.thresholds,
             new_question=new_question,
             novelty=None if found.novelty is None or manifest.novelty is None else float(found.novelty[index]),
+            verdict=manifest.known_verdict,
         )
 
     def _batches(self, rows: Sequence[dict[str, str]]) -> Iterator[tuple[list[int], list[Encoded] | None]]:

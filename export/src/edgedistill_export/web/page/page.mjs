@@ -9,7 +9,7 @@ import { startLesson } from "./lms.mjs";
 import { keepOffline } from "./offline.mjs";
 import { showCodebook, showForm } from "./single.mjs";
 import { showTable } from "./table.mjs";
-import { contextsNote, noveltyNote, percent, promiseNote } from "./wording.mjs";
+import { contextsNote, noveltyNote, percent, promiseNote, verdictNote } from "./wording.mjs";
 
 let page;
 
@@ -36,6 +36,7 @@ function introduce(found) {
   at("name").textContent = page.name;
   inEveryLanguage(() => {
     document.title = say("title", { name: page.name });
+    at("validation").textContent = verdictNote(page);
     showCodebook(page);
   });
 }

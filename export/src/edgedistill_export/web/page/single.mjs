@@ -94,7 +94,8 @@ function showScore(score, page) {
   const label = made("span", "label", `${labelText(score)} `);
   label.append(made("small", "", probabilityText(score, page)));
   const headline = made("div", "headline");
-  headline.append(label, " ", made("span", `chip ${score.decision}`, decision(score)));
+  const decided = decision(score, page);
+  headline.append(label, " ", made("span", `chip ${decided.kind}`, decided.text));
   at("verdict").replaceChildren(headline, " ", made("p", "why", decisionReason(score, page)));
   at("bars-caption").removeAttribute("data-say");
   at("bars-caption").textContent = caption(page);

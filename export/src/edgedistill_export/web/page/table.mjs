@@ -176,7 +176,8 @@ function rowOf(entry, page, codes) {
   const cells = [heading, isolated(made("td", "", inputs.response))];
   if (score) {
     const decided = made("td");
-    decided.append(made("span", `chip ${score.decision}`, decision(score)));
+    const { text, kind } = decision(score, page);
+    decided.append(made("span", `chip ${kind}`, text));
     if (score.decision === "review") decided.append(made("small", "", decisionReason(score, page)));
     cells.push(isolated(made("td", "", labelText(score))), made("td", "", probabilityText(score, page)), decided);
   } else {

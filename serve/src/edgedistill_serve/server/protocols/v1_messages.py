@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from edgedistill_serve.bundle.guarantee import Guarantee, describe_guarantee
 from edgedistill_serve.bundle.manifest import NoveltyFit, ReviewRule
+from edgedistill_serve.bundle.verdict import BundleVerdict
 from edgedistill_serve.hidden_texts import HiddenTexts
 from edgedistill_serve.scoring.occlusion import WordEffect
 from edgedistill_serve.scoring.score import Reason
@@ -74,6 +75,7 @@ class ScoredResponse(msgspec.Struct, frozen=True):
         context_tokens_lost: Number of them that the model did not read, because the input was too long.
         novelty: Distance of the response from the training texts, 1 for a typical one; null if the model does not
             measure it.
+        verdict: ``validated`` if the verdict of the model (`GET /v1/models`) covers the label, else ``not validated``.
     """
 
     model: str
@@ -89,6 +91,7 @@ class ScoredResponse(msgspec.Struct, frozen=True):
     context_tokens: int
     context_tokens_lost: int
     novelty: float | None
+    verdict: str
 
 
 class NoScore(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -147,6 +150,7 @@ class Model(msgspec.Struct, frozen=True):
         novelty: How the novelty was fitted, and its limit chosen; null if the model does not measure it.
         guarantee: What is promised of the accepted responses, and on what evidence; null if nothing is.
         promise: The same as sentences, for the graph in use.
+        verdict: What locked test rows say about the use of the model; ``not validated`` if it was never tested.
         notes: Messages for the user.
     """
 
@@ -165,6 +169,7 @@ class Model(msgspec.Struct, frozen=True):
     novelty: NoveltyFit | None
     guarantee: Guarantee | None
     promise: str
+    verdict: BundleVerdict
     notes: tuple[str, ...]
 
     @classmethod
@@ -187,6 +192,7 @@ class Model(msgspec.Struct, frozen=True):
             novelty=manifest.novelty,
             guarantee=manifest.guarantee,
             promise=describe_guarantee(manifest.guarantee, scorer.precision),
+            verdict=manifest.known_verdict,
             notes=tuple(scorer.notes),
         )
 
