@@ -1,7 +1,5 @@
 """`edgedistill init`: a new project folder, with a template or for a table as people have it."""
 
-import os
-import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from edgedistill.cli.project_argument import typed
 from edgedistill.cli.terminal import Terminal
 from edgedistill.errors import ArgumentError
 from edgedistill.new_project import NewProject, TableOptions, project_from_table
@@ -88,6 +87,12 @@ def init(
         files = write_template(name)
         for file in files:
             terminal.say(f"wrote {file}")
+        project, human = map(typed, files)
+        terminal.next_steps(
+            f"put your coded responses into {human}",
+            f"describe your labels in {project}",
+            f"edgedistill run {typed(name)}",
+        )
         terminal.finish({"files": [str(file) for file in files]})
         return
     if kind is not None and kind not in _KINDS:
@@ -133,7 +138,7 @@ def _preview(new: NewProject) -> Table:
 
 
 def _next_steps(new: NewProject) -> list[str]:
-    file = shlex.quote(os.fspath(new.file))
+    file = typed(new.file)
     if new.proposal.labels is None:
         return [f"name the labels in {new.file}", f"edgedistill code {file}   # code a few hundred rows in the browser"]
     if new.records is None:

@@ -4,6 +4,7 @@ from msgspec.structs import asdict
 
 from edgedistill_serve.bundle.guarantee import Guarantee, describe_guarantee
 from edgedistill_serve.bundle.manifest import NoveltyFit, ReviewRule
+from edgedistill_serve.bundle.verdict import BundleVerdict
 from edgedistill_serve.scoring.occlusion import WordEffect
 from edgedistill_serve.scoring.scorer import Score
 from edgedistill_serve.server.protocols.v1_messages import (
@@ -36,6 +37,7 @@ _SCORE = Score(
     truncated=False,
     tokens=6,
     novelty=0.94,
+    verdict="validated",
 )
 _REVIEWED = Score(
     label="outcome",
@@ -46,6 +48,7 @@ _REVIEWED = Score(
     truncated=False,
     tokens=9,
     novelty=1.27,
+    verdict="validated",
 )
 _NOT_SCORED = NoScore("the model failed on this response (InvalidArgument)")
 _GUARANTEE = Guarantee(
@@ -115,6 +118,12 @@ MODELS = Example(
                 novelty=NoveltyFit(training_rows=800, directions=32, validation_rows=400, false_alarms=None, flagged=0),
                 guarantee=_GUARANTEE,
                 promise=describe_guarantee(_GUARANTEE, "int8"),
+                verdict=BundleVerdict(
+                    "validated",
+                    "Yes: for responses like those in the test set, and in support of a person's judgement.",
+                    "The served model (int8) and the human coders agree on 355 of 400 test responses.",
+                    ("process", "outcome", "person"),
+                ),
                 notes=(),
             )
         ],
