@@ -15,6 +15,7 @@ from edgedistill_export.web import WebPage, load_vendored, write_web
 from edgedistill_export.web.writing import page_scripts
 from edgedistill_serve.bundle.loading import Bundle, write_bundle
 from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, GoldenRow, Manifest, ReviewRule
+from edgedistill_serve.bundle.verdict import BundleVerdict
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.scoring.session import Session
 from edgedistill_serve.task.redaction import Redaction
@@ -54,6 +55,7 @@ def make_bundle(
         "precision": "fp32",
         "max_tokens": 48,
         "temperature": 2.0,
+        "verdict": BundleVerdict("validated", "Yes.", labels=tuple(label.name for label in labels)),
         "review": ReviewRule(scripts=("Cyrillic", "Han", "Latin"), min_letters=0.1),
         **changes,
     }
