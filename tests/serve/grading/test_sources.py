@@ -187,6 +187,8 @@ class FailingStore(MemoryFileSystem):
     protocol = "failing"
     reads_left = 10**9
     writes_left = 10**9
+    down = False
+    """Whether it answers nothing more, once a part cannot be written."""
 
     @classmethod
     def _strip_protocol(cls, path):
@@ -214,22 +216,41 @@ class FailingStore(MemoryFileSystem):
             raise RuntimeError("ServiceUnavailable")
         return super().put_file(*given, **more)
 
+    def ls(self, *given, **more):  # noqa: D102
+        if self.down and self.writes_left < 0:
+            raise OSError("Could not connect")
+        return super().ls(*given, **more)
+
 
 @pytest.fixture
 def store():
     fsspec.register_implementation("failing", FailingStore, clobber=True)
+    FailingStore.down = False
     FailingStore.reads_left = FailingStore.writes_left = 10**9
     MemoryFileSystem.store.clear()
     yield FailingStore()
     MemoryFileSystem.store.clear()
 
 
-def test_an_object_store_that_fails_midway_loses_no_whole_part(scorer, tmp_path, store):
+@pytest.mark.parametrize(
+    ("down", "kept"),
+    [
+        (False, "200 rows are in whole parts in failing://a/out.csv.parts; the same command goes on after them."),
+        (
+            True,
+            "failing://a/out.csv.parts cannot be reached; the same command goes on after the whole parts that it has.",
+        ),
+    ],
+)
+def test_an_object_store_that_fails_midway_loses_no_whole_part(scorer, tmp_path, store, down, kept):
     (tmp_path / "in.csv").write_bytes(table(rows=[(str(n), f"great job {n}") for n in range(600)]))
     grade(scorer, tmp_path / "in.csv", tmp_path / "whole.csv")
-    type(store).writes_left = 5
-    with pytest.raises(DataError, match=r"failing://a/out\.csv\.parts/.*cannot be written \(ServiceUnavailable\)"):
+    type(store).writes_left, type(store).down = 5, down
+    with pytest.raises(
+        DataError, match=r"failing://a/out\.csv\.parts/.*cannot be written \(ServiceUnavailable\)"
+    ) as caught:
         grade(scorer, tmp_path / "in.csv", "failing://a/out.csv", part_rows=100)
+    assert caught.value.hint == kept
     assert not store.exists("/a/out.csv")
     type(store).writes_left = 10**9
     notes = []

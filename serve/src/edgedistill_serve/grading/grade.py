@@ -206,11 +206,14 @@ def _report_rejected(engine: Engine, whole: list[Part], where: Target) -> None:
 def _kept(parts: Parts, whole: list[Part], where: Target) -> str:
     """Return what a grading that ends early leaves; without a whole part, nothing."""
     rows = total(whole).read
+    try:
+        kept = () if where.is_temporary else parts.numbers()
+    except DataError:  # the storage failed, which ended the grading
+        return f"{where.work.address} cannot be reached; the same command goes on after the whole parts that it has."
+    if kept:
+        what = f"{rows} rows are in whole parts" if len(kept) == len(whole) else f"{len(kept)} whole parts are"
+        return f"{what} in {where.work.address}; the same command goes on after them."
     with suppress(DataError):  # which would hide the error that ended the grading
-        kept = parts.numbers()
-        if kept and not where.is_temporary:
-            what = f"{rows} rows are in whole parts" if len(kept) == len(whole) else f"{len(kept)} whole parts are"
-            return f"{what} in {where.work.address}; the same command goes on after them."
         parts.delete()
     return (
         f"{where.shown[:300]} was not written; {rows} graded rows are lost."
