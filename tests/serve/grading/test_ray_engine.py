@@ -1,6 +1,8 @@
 """A grading on Ray has the bytes of one in this process, whatever happens to its workers."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from edgedistill_serve import BundleError, DataError, Scorer
 from edgedistill_serve.grading import ray_engine
 from edgedistill_serve.grading.grade import GradingStopped, grade
 from edgedistill_serve.grading.grade_batch import GradeBatch
+from edgedistill_serve.grading.graded_journal import GradedJournal
 from edgedistill_serve.grading.parts import Parts
 from edgedistill_serve.grading.ray_engine import Workers, grade_on_ray
 from edgedistill_serve.grading.storage import LocalFolder, find_inputs
@@ -68,8 +71,21 @@ def locally(bundle, source, target, **given) -> dict[str, bytes]:
     return contents(target)
 
 
-def test_the_parts_of_two_workers_are_those_of_one_process(cluster, bundle, tables, tmp_path):
-    expected = locally(bundle, tables, tmp_path / "here", part_rows=16, prefix="x_")
+def journal_in(folder: Path, key: Path | None = None) -> GradedJournal:
+    folder.mkdir()
+    if key is not None:
+        shutil.copy(key, folder)
+    return GradedJournal.open(folder, audit_share=0.5, id_column="when", item_column="school")
+
+
+def lines_without_hours(folder: Path) -> list[str]:
+    (file,) = folder.glob("*.jsonl")
+    return [re.sub(r'"hour":"[^"]*"', "", line) for line in file.read_text("utf-8").splitlines()]
+
+
+def test_the_parts_and_the_journal_of_two_workers_are_those_of_one_process(cluster, bundle, tables, tmp_path):
+    journal = journal_in(tmp_path / "journal")
+    expected = locally(bundle, tables, tmp_path / "here", part_rows=16, prefix="x_", journal=journal)
     shares = []
     counts = grade_on_ray(
         bundle,
@@ -78,8 +94,12 @@ def test_the_parts_of_two_workers_are_those_of_one_process(cluster, bundle, tabl
         Workers(2),
         part_rows=16,
         prefix="x_",
+        journal=journal_in(tmp_path / "journal of Ray", tmp_path / "journal" / "audit.key"),
         progress=lambda counts, share: shares.append(share),
     )
+    lines = lines_without_hours(tmp_path / "journal")
+    assert lines_without_hours(tmp_path / "journal of Ray") == lines
+    assert len(lines) > 1 + 3
     assert contents(tmp_path / "ray") == expected
     assert (counts.read, counts.errors, shares[-1]) == (111, 37, 1.0)
     assert len(expected) == 1 + 7
