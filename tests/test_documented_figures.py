@@ -2,6 +2,7 @@
 
 import json
 import re
+import statistics
 from pathlib import Path
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -149,3 +150,46 @@ def test_coverage_of_estimates_is_as_measured():
                 numbers = [int(each) for each in re.findall(r"\d+", cell.split("(")[0])]
                 assert abs(numbers[0] - min(found)) < 0.51, (setting, data, coded, method)
                 assert abs(numbers[-1] - max(found)) < 0.51, (setting, data, coded, method)
+
+
+def figures_of_the_readme():
+    """The table between the markers of README.md."""
+    trials = [
+        (name, value["broken"])
+        for found in results("promise_kept").values()
+        for name, value in found.get("independent draws", {}).items()
+    ]
+    ours = max(broken for name, broken in trials if name.startswith("at_most_wrong"))
+    plain = max(broken for name, broken in trials if name.startswith("plain threshold"))
+    terms = results("monitor")["same_items"]
+    alarms = max(each["tolerance 0"]["value"] for each in terms)
+    grade = results("grade_file")
+    rate, memory = grade["grade"]["rows_per_second"], grade["grade"]["peak_mb"]
+    to = {name.removeprefix("grade / "): each["ratio"] for name, each in grade.items() if name.startswith("grade / ")}
+    servers = {
+        name: statistics.median(each["per_second"] for each in found["distinct"])
+        for name, found in results("serve_http_workers")["systems"].items()
+    }
+    peer = max(rate for name, rate in servers.items() if name.startswith("LitServe"))
+    half = max(each["ratio"] for each in results("serve_half_load"))
+    rows = {
+        'the promise "at most a stated share of the accepted codes is wrong" (to be broken in at most 5 % of the '
+        "cases), four sets, 36 settings": f"broken in at most {percent(ours, 1)} of 500 draws; a plain threshold: in "
+        f"up to {percent(plain)}",
+        f"[alarms](docs/monitoring.md) in {terms[0]['terms']} simulated terms in which nothing changes (stated: at "
+        "most 5 %)": f"at most {percent(alarms, 1)}",
+        "batch grading, 100,000 rows, int8 MiniLM, two cores": f"{rate:,.0f} rows/s in {memory} MiB: "
+        f"{to['transformers pipeline, fp32']:.0f} times a transformers pipeline, "
+        f"{to['optimum loop, int8, batch 32']:.1f} times an optimum loop, {to['the same scorer in memory']:.2f} of the "
+        "scorer in memory",
+        "HTTP, one response a request, the same cores": f"{servers['edgedistill-serve']:,.0f} requests/s: "
+        f"{servers['edgedistill-serve'] / peer:.1f} times LitServe around the same graph; p99 at most {half:.1f} times "
+        "p50 at 60 and 120 requests/s",
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {what} | {found} |" for what, found in rows.items())])
+
+
+def test_the_figures_of_the_readme_are_as_measured():
+    text = (DOCS.parent / "README.md").read_text("utf-8")
+    shown = re.search(r"<!-- figures: begin -->\n(.*)\n<!-- figures: end -->", text, re.DOTALL)[1]
+    assert shown == figures_of_the_readme()
