@@ -195,3 +195,23 @@ def test_info_says_for_which_questions_the_rule_was_shown(bundle, answers_bundle
     assert "up to 50% unknown to the vocabulary" in run("info", bundle.folder).stdout
     assert "The task has no question" in run("info", bundle.folder).stdout
     assert "does not record for which questions" in run("info", answers_bundle.folder).stdout
+
+
+def test_grade_reads_the_column_that_is_named(bundle, tmp_path):
+    (tmp_path / "in.csv").write_text("Class 7b;\nName;2. Explain why.\nA;<p>great&nbsp;job</p>\n")
+    named = ("--column", "response=2. Explain\u2026", "--html", "--header-row", "2")
+    ended = run("grade", bundle.folder, tmp_path / "in.csv", tmp_path / "out.csv", *named)
+    assert ended.returncode == 0, ended.stderr
+    assert "the column '2. Explain why.' is the response" in ended.stderr
+    (found,) = Scorer(bundle).score(["great job"])
+    assert [row.values["label"] for row in read_rows(tmp_path / "out.csv")] == [found.label]
+
+
+def test_grade_says_which_columns_can_be_meant(bundle, tmp_path):
+    (tmp_path / "in.csv").write_text("Name,2. Explain why.\nA,great job\n")
+    ended = run(
+        "grade", bundle.folder, tmp_path / "in.csv", tmp_path / "out.csv", "--column", "response=2. Explain how."
+    )
+    assert "Did you mean B ('2. Explain why.')?" in error_line(ended)
+    ended = run("grade", bundle.folder, tmp_path / "in.csv", tmp_path / "out.csv", "--column", "answer=Name")
+    assert "--column: 'answer' is not known. Use response" in error_line(ended)

@@ -14,10 +14,12 @@ import msgspec
 
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.cli.terminal import BUNDLE, JSON, PUBLIC_KEY, THREADS, ProgressLine, one_line, write
+from edgedistill_serve.grading.column_names import parse_columns
 from edgedistill_serve.grading.dialects import check_delimiter, check_encoding
 from edgedistill_serve.grading.grade import PART_ROWS, GradingCounts, GradingStopped
 from edgedistill_serve.grading.grade import grade as grade_table
 from edgedistill_serve.grading.graded_journal import GradedJournal
+from edgedistill_serve.grading.header_rows import HEADER_FIRST, HeaderRows
 from edgedistill_serve.grading.ray_engine import Workers, grade_on_ray
 from edgedistill_serve.grading.storage import STANDARD
 from edgedistill_serve.grading.table_formats import WRITTEN
@@ -49,6 +51,18 @@ def _checked(check: Callable[[str], str]) -> Callable[[Any, Any, str | None], st
 @click.option(
     "--encoding", callback=_checked(check_encoding), help="Of text input, such as cp1252. By default, it is detected."
 )
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="INPUT=NAME",
+    help='The column of an input, such as response="2. Explain…"; a name may be shortened by an ellipsis.',
+)
+@click.option("--html", is_flag=True, help="The texts are HTML: score what it shows, without tags such as <p>.")
+@click.option("--header-row", type=click.IntRange(1), default=1, show_default=True, help="Row of the column names.")
+@click.option(
+    "--first-row", type=click.IntRange(2), help="First row of responses. By default, the one after the header."
+)
 @click.option("--from", "read_format", type=_FORMAT, help="Format of IN, if its suffix does not name it.")
 @click.option("--to", "write_format", type=_FORMAT, help="Format of OUT, if its suffix does not name it.")
 @click.option(
@@ -74,6 +88,9 @@ def grade(
     source: str,
     target: str,
     *,
+    columns: tuple[str, ...],
+    header_row: int,
+    first_row: int | None,
     journal: Path | None,
     audit_share: float,
     id_column: str,
@@ -103,11 +120,13 @@ def grade(
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     loaded = Bundle.load(bundle, public_key=public_key)
     options: dict[str, Any] = {"overwrite": given.pop("force"), **given}
+    options["columns"] = parse_columns(columns, loaded.task.inputs)
+    options["header"] = HeaderRows(header_row, first_row)
     if journal is None and (audit_share or id_column != "id" or item_column != "item"):
         raise click.UsageError("--audit-share, --id-column and --item-column need --journal")
     if journal is not None:
-        columns = {"id_column": id_column, "item_column": item_column}
-        options["journal"] = GradedJournal.open(journal, audit_share=audit_share, **columns)
+        of_journal = {"id_column": id_column, "item_column": item_column}
+        options["journal"] = GradedJournal.open(journal, audit_share=audit_share, **of_journal)
     if engine == "ray":
         options = _without_options_of_text(options)
         run: Callable[..., GradingCounts] = partial(
@@ -146,6 +165,10 @@ def _without_options_of_text(options: dict[str, Any]) -> dict[str, Any]:
     of_text = {name: options.pop(name) for name in ("delimiter", "encoding", "read_format", "write_format", "strict")}
     if any(of_text.values()):
         raise click.UsageError("--delimiter, --encoding, --from, --to and --strict are not for --engine ray")
+    if options.pop("header") != HEADER_FIRST or options.pop("columns") or options.pop("html"):
+        raise click.UsageError(
+            "--column, --html, --header-row and --first-row are not for --engine ray; rename the columns in the files"
+        )
     return options
 
 
