@@ -146,7 +146,18 @@ def _next_steps(new: NewProject) -> list[str]:
     return [
         f"describe the labels in {new.file}, if an LLM is to code",
         f"edgedistill run {file}",
+        f"edgedistill-serve grade {shlex.quote(os.fspath(new.bundle))} {_grading_options(new)}",
     ]
+
+
+def _grading_options(new: NewProject) -> str:
+    """Return the rest of the command that grades the same table."""
+    columns = {key: new.proposal.columns[key] for key in new.proposal.inputs}
+    options = [f"--column {shlex.quote(f'{key}={_short(name)}')}" for key, name in columns.items() if key != name]
+    options += ["--html"] if new.proposal.html_rows else []
+    options += [f"--header-row {new.header.header_row}"] if new.header.header_row > 1 else []
+    options += [f"--first-row {new.header.first_row}"] if new.header.first_row else []
+    return " ".join([shlex.quote(os.fspath(new.table)), "graded.csv", *options])
 
 
 def _short(text: str) -> str:

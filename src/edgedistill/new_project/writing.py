@@ -17,7 +17,7 @@ from edgedistill.project.data import COLUMN_KEYS
 from edgedistill.project.reading import read_project
 from edgedistill.project.template import PROJECT, require_new_folder
 from edgedistill_serve.grading.detected_table import DetectedTable, first_rows, read_detected
-from edgedistill_serve.grading.header_rows import HeaderRows
+from edgedistill_serve.grading.header_rows import HEADER_FIRST, HeaderRows
 from edgedistill_serve.grading.sources import Reading
 from edgedistill_serve.grading.table_reader import TableRow
 from edgedistill_serve.grading.table_writer import table_writer
@@ -41,6 +41,7 @@ class NewProject:
         preview: The first five rows, by key.
         records: The rows as the project reads them; None if it cannot be run yet.
         problem: Why it cannot be run yet; empty if it can.
+        header: Where the header of the table is.
     """
 
     file: Path
@@ -50,6 +51,12 @@ class NewProject:
     preview: tuple[Mapping[str, str], ...]
     records: Records | None
     problem: str = ""
+    header: HeaderRows = HEADER_FIRST
+
+    @property
+    def bundle(self) -> Path:
+        """Where `edgedistill run` writes the bundle."""
+        return self.file.parent / "runs" / self.file.parent.name / "bundle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +123,7 @@ def project_from_table(table: Path, folder: Path | None, options: TableOptions) 
     file = folder / "project.yaml"
     records, problem = _try(file, uncoded=uncoded)
     preview = tuple(preview_rows(read, proposal))
-    return NewProject(file, human, proposal, (*notes, *proposal.notes), preview, records, problem)
+    return NewProject(file, human, proposal, (*notes, *proposal.notes), preview, records, problem, header)
 
 
 _WITHOUT_CODE = "without a teacher they are not used; with one, name the table in data.unlabelled, too"
@@ -126,7 +133,7 @@ def _read(table: Path, options: TableOptions) -> tuple[DetectedTable, HeaderRows
     """Return the table, where its header is, whether its rows are others than those of the file, and notes."""
     if table.suffix.lower() in _JSON:
         read = label_studio_table(table, options.columns.get("label"))
-        return read, HeaderRows(), True, list(read.notes)
+        return read, HEADER_FIRST, True, list(read.notes)
     notes: list[str] = []
     header = options.header
     if header is None:
