@@ -43,7 +43,7 @@ class _Range:
 
 
 @dataclass(slots=True)
-class _SheetFacts:
+class SheetFacts:
     """What a sheet has beside values."""
 
     merged: list[_Range] = field(default_factory=list)
@@ -76,7 +76,7 @@ class Sheet:
         workbook = _open_workbook(file, name)
         try:
             sheet = workbook.worksheets[0]
-            facts = _read_facts(file, sheet._worksheet_path)
+            facts = read_facts(file, sheet._worksheet_path)
             cells = sheet.iter_rows(values_only=True)
         except Exception as error:  # noqa: BLE001  # a damaged file can raise any
             raise DataError(f"the file is not a valid workbook ({type(error).__name__})", where=name) from None
@@ -132,7 +132,7 @@ class Sheet:
         if body:
             yield f"{self._name}: the cells {_listed(body)} are merged; only the first of them has a value"
 
-    def _check_formulas(self, facts: _SheetFacts, rows: HeaderRows) -> Iterator[str]:
+    def _check_formulas(self, facts: SheetFacts, rows: HeaderRows) -> Iterator[str]:
         body = [(column, row) for column, row in facts.not_computed if row >= rows.header_row]
         needed = {self.header.index(name) for name in self._inputs}
         if wrong := [f"{column_letters(column)}{row}" for column, row in body if column in needed]:
@@ -210,9 +210,9 @@ def _refuse_other_formats(file: BinaryIO, name: str) -> None:
     )
 
 
-def _read_facts(file: BinaryIO, path: str) -> _SheetFacts:
+def read_facts(file: BinaryIO, path: str) -> SheetFacts:
     """Return the merged cells and the formulas of a sheet, whose XML is read once, in constant memory."""
-    facts = _SheetFacts()
+    facts = SheetFacts()
     with zipfile.ZipFile(file) as archive, archive.open(path.lstrip("/")) as xml:
         rest = b""
         while block := xml.read(_CHUNK):
@@ -226,7 +226,7 @@ def _read_facts(file: BinaryIO, path: str) -> _SheetFacts:
     return facts
 
 
-def _add_facts(xml: bytes, facts: _SheetFacts) -> None:
+def _add_facts(xml: bytes, facts: SheetFacts) -> None:
     for cell in _FORMULA.finditer(xml) if b"<f" in xml or b":f" in xml else ():
         facts.formulas += 1
         place = _REFERENCE.search(cell[1])
