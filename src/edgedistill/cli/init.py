@@ -1,5 +1,6 @@
 """`edgedistill init`: a new project folder, with a template or for a table as people have it."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -146,7 +147,7 @@ def _next_steps(new: NewProject) -> list[str]:
     return [
         f"describe the labels in {new.file}, if an LLM is to code",
         f"edgedistill run {file}",
-        f"edgedistill-serve grade {shlex.quote(os.fspath(new.bundle))} {_grading_options(new)}",
+        f"edgedistill-serve grade {typed(new.bundle)} {_grading_options(new)}",
     ]
 
 
@@ -157,7 +158,7 @@ def _grading_options(new: NewProject) -> str:
     options += ["--html"] if new.proposal.html_rows else []
     options += [f"--header-row {new.header.header_row}"] if new.header.header_row > 1 else []
     options += [f"--first-row {new.header.first_row}"] if new.header.first_row else []
-    return " ".join([shlex.quote(os.fspath(new.table)), "graded.csv", *options])
+    return " ".join([typed(new.table), "graded.csv", *options])
 
 
 def _short(text: str) -> str:

@@ -198,7 +198,7 @@ def test_info_says_for_which_questions_the_rule_was_shown(bundle, answers_bundle
 
 
 def test_grade_reads_the_column_that_is_named(bundle, tmp_path):
-    (tmp_path / "in.csv").write_text("Class 7b;\nName;2. Explain why.\nA;<p>great&nbsp;job</p>\n")
+    (tmp_path / "in.csv").write_text('Class 7b;\nName;2. Explain why.\nA;"<p>great&nbsp;job</p>"\n')
     named = ("--column", "response=2. Explain\u2026", "--html", "--header-row", "2")
     ended = run("grade", bundle.folder, tmp_path / "in.csv", tmp_path / "out.csv", *named)
     assert ended.returncode == 0, ended.stderr
