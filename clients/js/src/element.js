@@ -36,6 +36,7 @@ const STYLE = `
 * { box-sizing: border-box; }
 form, .field, .result { display: grid; gap: .5rem; grid-template-columns: minmax(0, 1fr); }
 form { gap: .75rem; }
+.result { margin-top: .75rem; }
 label, caption, th { font-weight: 600; text-align: start; }
 textarea, button { border: 1px solid var(--edgedistill-edge, #767676); border-radius: .375rem; font: inherit; min-height: 2.75rem; padding: .5rem .75rem; }
 textarea { background: Field; color: FieldText; resize: vertical; width: 100%; }
