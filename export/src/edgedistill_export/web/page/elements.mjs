@@ -2,9 +2,9 @@
 
 export const at = (id) => document.getElementById(id);
 
-/** The element, whose text then has the direction of its own letters. */
+/** The element, whose text then has the direction of its own letters, wherever it stands. */
 export function isolated(element) {
-  element.dir = "auto";
+  element.replaceChildren(made("bdi", "", element.textContent));
   return element;
 }
 

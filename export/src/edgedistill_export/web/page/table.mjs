@@ -2,7 +2,7 @@
 import { Codes } from "./codes.mjs";
 import { at, isolated, made } from "./elements.mjs";
 import { said } from "./faults.mjs";
-import { number, say } from "./language.mjs";
+import { say } from "./language.mjs";
 import { inEveryLanguage } from "./languages.mjs";
 import { showSummary } from "./summary.mjs";
 import { decision, labelText, NO_LABEL, probabilityText, decisionReason } from "./wording.mjs";
@@ -164,8 +164,8 @@ function showProgress({ read, rows }) {
 
 function summary({ read, scored, errors, review, labels }, page) {
   const names = [...page.labels.map(({ name }) => name), NO_LABEL].filter((name) => labels.has(name));
-  const each = names.map((name) => `${name} ${number(labels.get(name))}`);
-  return `${say(errors ? "summary_errors" : "summary", { read, scored, errors, review })} ${each.join(", ")}.`;
+  const each = names.map((name) => say("label_count", { label: name, count: labels.get(name) }));
+  return `${say(errors ? "summary_errors" : "summary", { read, scored, errors, review })} ${each.join(say("comma"))}.`;
 }
 
 function rowOf(entry, page, codes) {

@@ -132,6 +132,8 @@ export const TEXTS = {
   rows_done: "{read} من {rows} من الصفوف",
   summary: "الصفوف المقروءة: {read}، المقيَّمة: {scored}، للمراجعة البشرية: {review}.",
   summary_errors: "الصفوف المقروءة: {read}، المقيَّمة: {scored}، تعذّر تقييمها: {errors}، للمراجعة البشرية: {review}.",
+  label_count: "{label} {count}",
+  comma: "، ",
   save_table: "حفظ الجدول المقيَّم",
   formulas: {
     zero: "لا خلايا تشبه الصيغ.",

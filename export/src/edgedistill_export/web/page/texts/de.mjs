@@ -109,6 +109,8 @@ export const TEXTS = {
   rows_done: "{read} von {rows} Zeilen",
   summary: "{read} Zeilen gelesen, {scored} bewertet, {review} zur Prüfung.",
   summary_errors: "{read} Zeilen gelesen, {scored} bewertet, {errors} nicht bewertbar, {review} zur Prüfung.",
+  label_count: "{label} {count}",
+  comma: ", ",
   save_table: "Bewertete Tabelle speichern",
   formulas: {
     one: "Eine Zelle sieht wie eine Formel aus. In der gespeicherten Tabelle stehen ein Apostroph und ein Tabulator davor, damit Tabellenprogramme sie nicht ausführen.",

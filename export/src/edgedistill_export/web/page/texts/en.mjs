@@ -58,6 +58,8 @@ export const TEXTS = {
   rows_done: "{read} of {rows} rows",
   summary: "{read} rows read, {scored} scored, {review} for human review.",
   summary_errors: "{read} rows read, {scored} scored, {errors} could not be scored, {review} for human review.",
+  label_count: "{label} {count}",
+  comma: ", ",
   save_table: "Save the scored table",
   formulas: {
     one: "One cell looks like a formula. In the saved table, an apostrophe and a tab before the cell keep spreadsheets from evaluating it.",

@@ -109,6 +109,8 @@ export const TEXTS = {
   rows_done: "{read} de {rows} filas",
   summary: "{read} filas leídas, {scored} evaluadas, {review} para revisión.",
   summary_errors: "{read} filas leídas, {scored} evaluadas, {errors} no se han podido evaluar, {review} para revisión.",
+  label_count: "{label} {count}",
+  comma: ", ",
   save_table: "Guardar la tabla evaluada",
   formulas: {
     one: "Una celda parece una fórmula. En la tabla guardada, un apóstrofo y un tabulador delante impiden que las hojas de cálculo la ejecuten.",
