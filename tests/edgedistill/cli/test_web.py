@@ -97,3 +97,29 @@ def test_what_is_no_bundle_gets_none(tmp_path):
 def test_the_check_goes_with_a_page(run):
     done = command("edgedistill", "export", run / "project.yaml", "--check-browser", expect=2)
     assert "--check-browser requires --web DIR" in done.stderr
+
+
+def test_one_file_and_a_package_are_written_with_or_without_a_folder(tmp_path):
+    page, package = tmp_path / "page.html", tmp_path / "lesson.zip"
+    done = command("edgedistill", "web", TINY, "--single", page, "--scorm", package, "--json")
+    message = json.loads(done.stdout)
+    assert message["single"]["file"] == str(page)
+    assert message["single"]["bytes"] == page.stat().st_size
+    assert message["scorm"]["bytes"] == package.stat().st_size
+    assert {path.name for path in tmp_path.iterdir()} == {"page.html", "lesson.zip"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "there is nothing to write. Name a folder, or use --single FILE.html or --scorm FILE.zip."),
+        (("--single", "p.html", "--embed", "https://a.org"), "--embed requires a folder."),
+        (("page", "--embed", "lms.school.org"), "--embed: 'lms.school.org' is not the origin of a site."),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_before_anything_is_written(tmp_path, options, message):
+    done = command(
+        "edgedistill", "web", TINY, *(tmp_path / each if each[0] == "p" else each for each in options), expect=2
+    )
+    assert message in " ".join(done.stderr.split())
+    assert list(tmp_path.iterdir()) == []

@@ -140,7 +140,9 @@ def test_a_browser_that_cannot_read_the_scripts_is_told_to_update_too(transforme
     browser.open(broken.as_uri())
     browser.until("!document.getElementById('unopened').hidden")
     assert browser.text("#unopened").startswith("The page's scripts did not start (Uncaught SyntaxError")
-    assert browser.text("#unopened").endswith("Update the browser, or copy the page again.")
+    assert browser.text("#unopened").endswith(
+        "Update the browser, copy the page again, or let the server send .mjs files as text/javascript."
+    )
     browser.complaints()
 
 
