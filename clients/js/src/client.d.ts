@@ -79,6 +79,16 @@ export interface Explained extends Scored {
   words: WordEffect[];
 }
 
+/** What locked test rows say about the use of a model. */
+export interface BundleVerdict {
+  status: "validated" | "validated for some labels" | "validated with human review" | "inconclusive" | "not validated";
+  /** The verdict as a sentence, and the figures behind it. */
+  headline: string;
+  reason: string;
+  /** The labels that the verdict covers. */
+  labels: string[];
+}
+
 /** A model of the server; it has further properties, as the server's `/docs` says. */
 export interface ServedModel {
   name: string;
@@ -96,6 +106,8 @@ export interface ServedModel {
   calibrated: boolean;
   /** For a multilabel task, the probability from which each label is assigned. */
   thresholds: Record<string, number>;
+  /** Absent in answers of older servers, which counts as not validated. */
+  verdict?: BundleVerdict;
   [property: string]: unknown;
 }
 

@@ -24,7 +24,8 @@ export async function use(signal: AbortSignal): Promise<string[]> {
   }
   const { words } = await client.explain({ response: "a", reference_answer: "b" });
   const models: ServedModel[] = await client.models();
-  return [model, decision, ...errors, ...words.map(({ word }) => word), ...models.map(({ name }) => name)];
+  const validated: string[] = models.flatMap(({ verdict }) => (verdict?.status === "inconclusive" ? [] : (verdict?.labels ?? [])));
+  return [...validated, model, decision, ...errors, ...words.map(({ word }) => word), ...models.map(({ name }) => name)];
 }
 
 export function wait(error: unknown): number | null {
