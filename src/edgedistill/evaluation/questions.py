@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from edgedistill.agreement import Agreement, agreement, compare
 from edgedistill.data.types import TestRows, ValidationRows
 from edgedistill.decisions import TestScores, rule_outcome
-from edgedistill.evaluation.types import NamedComparison, QuestionPart, QuestionTable
+from edgedistill.evaluation.types import NamedComparison, QuestionAgreement, QuestionPart, QuestionTable
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.task.contexts import ROWS_PER_CONTEXT
 from edgedistill_serve.task.task import Task
@@ -89,7 +89,28 @@ def question_table(
         validation_questions=len(set(asked)),
         known=part(trained=True),
         unknown=part(trained=False),
+        by_question=_by_question(scores, questions, temperature, rule, known),
     )
+
+
+def _by_question(
+    scores: TestScores, questions: Mapping[str, str], temperature: float, rule: ReviewRule, known: KnownQuestions
+) -> tuple[QuestionAgreement, ...]:
+    """Measure the student on the test rows of each question, the least accuracy first."""
+    places: dict[str, list[int]] = {}
+    for place, row in enumerate(scores.ids):
+        places.setdefault(questions[row], []).append(place)
+    found = []
+    for question, of_question in places.items():
+        some = scores.rows_at(of_question)
+        measured = agreement(some.codes, some.labels, scores.task, groups=some.groups)
+        accepted = sum(score.decision == "accept" for score in some.apply_rule(temperature, rule))
+        found.append(
+            QuestionAgreement(
+                question, question in known.trained, len(of_question), accepted, measured.accuracy, measured.kappa
+            )
+        )
+    return tuple(sorted(found, key=lambda each: (each.accuracy.value, -each.rows, each.question)))
 
 
 def _comparisons(

@@ -134,6 +134,27 @@ class QuestionPart:
 
 
 @dataclass(frozen=True, slots=True)
+class QuestionAgreement:
+    """The student on the test rows of one question.
+
+    Attributes:
+        question: As in `Response.question`.
+        known: Whether it has training rows.
+        rows: Number of test rows.
+        accepted: How many the decision rule accepts.
+        accuracy: Share of the rows with the human code.
+        kappa: κ with the human codes; None if it is undefined.
+    """
+
+    question: str
+    known: bool
+    rows: int
+    accepted: int
+    accuracy: Estimate
+    kappa: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
 class QuestionTable:
     """Agreement on the questions that the student was trained on, and on others.
 
@@ -145,6 +166,7 @@ class QuestionTable:
         validation_questions: Number of different questions of validation rows.
         known: Test rows whose question the student was trained on; None without such rows.
         unknown: The other test rows; None without such rows.
+        by_question: One line per question of the test rows, the least accuracy first; empty in older files.
     """
 
     held_out: bool
@@ -153,6 +175,7 @@ class QuestionTable:
     validation_questions: int
     known: QuestionPart | None
     unknown: QuestionPart | None
+    by_question: tuple[QuestionAgreement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -490,7 +513,12 @@ def _served_questions(student: QuestionTable | None, served: QuestionTable | Non
             return before
         return replace(after, agreement={**before.agreement, **after.agreement}, comparisons=before.comparisons)
 
-    return replace(student, known=part(student.known, served.known), unknown=part(student.unknown, served.unknown))
+    return replace(
+        student,
+        known=part(student.known, served.known),
+        unknown=part(student.unknown, served.unknown),
+        by_question=served.by_question or student.by_question,
+    )
 
 
 @dataclass(frozen=True, slots=True)

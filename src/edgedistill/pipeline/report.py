@@ -55,9 +55,11 @@ def read_inputs(run: Run, **options: Any) -> ReportInputs:
         coding=coding_summary(project),
         **options,
     )
+    splits = run.records.splits
+    texts = {row.question: row.inputs.get("question", row.question) for row in splits.test.responses if row.question}
+    found = replace(found, questions=texts)
     if found.learning_curve is None:
         return found
-    splits = run.records.splits
     return replace(
         found, learning_curve_is_current=found.learning_curve.data == curve_data(splits.train, splits.validation)
     )

@@ -131,6 +131,7 @@ class ReportInputs:
         learning_curve_is_current: Whether it was measured on the train and validation rows of this run.
         examples: Number of misclassified responses that are shown with their texts.
         texts: Inputs of the test rows that may be shown, by id.
+        questions: The text of each question of the test rows, by `Response.question`.
         study: Runs of a study that is shown, too.
         coding: Where the human codes come from; None if they were not made on the coding page.
         estimates: `estimates.json`; None unless `edgedistill estimate` was run.
@@ -155,6 +156,7 @@ class ReportInputs:
     learning_curve_is_current: bool = True
     examples: int = 0
     texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    questions: Mapping[str, str] = field(default_factory=dict)
     study: Sequence[StudyRun] = ()
     coding: CodingSummary | None = None
     estimates: EstimateTable | None = None

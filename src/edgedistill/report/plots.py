@@ -144,17 +144,18 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> Plot:
             at, colour = [each.mean_probability] * 2, _FAINT if each.rows < _FEW_ROWS else _SERIES[0]
             axes.plot(at, [each.accuracy.low, each.accuracy.high], color=colour, linewidth=1.5)
             axes.plot(at[0], each.accuracy.value, "o", color=colour, markersize=5)
-            # Within the axes: above the point near the bottom, to its left near the right edge.
-            aside, above = (-6, "right") if at[0] > 0.85 else (6, "left"), 4 if each.accuracy.value < 0.15 else -9
+            # To the right of its interval, and above the axis.
             axes.annotate(
                 count(each.rows),
                 (at[0], each.accuracy.value),
-                (aside[0], above),
+                (5, 7 if each.accuracy.value < 0.15 else -8),
                 textcoords="offset points",
                 color=_INK,
-                ha=aside[1],
+                bbox={"facecolor": _PAPER, "edgecolor": "none", "pad": 0.4},
+                zorder=4,
             )
-        axes.set_xlim(0, 1.04)
+        axes.set_xlim(0, 1.16)  # room for the number of the last bin
+        axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
         axes.set_ylim(0, 1.04)
         axes.set_xlabel("mean predicted probability")
         axes.set_ylabel("accuracy")

@@ -134,3 +134,12 @@ def test_the_page_has_a_table_for_each_kind_of_question(held_out, tmp_path):
 def test_the_served_model_takes_the_place_of_the_student_in_both_parts(held_out):
     served = exported(held_out, questions=held_out.questions)
     assert served.of_served(held_out).questions == held_out.questions
+
+
+def test_every_question_has_its_own_line_the_least_accurate_first(validated_on_known):
+    lines = validated_on_known.questions.by_question
+    assert sum(line.rows for line in lines) == validated_on_known.rows
+    assert len({line.question for line in lines}) == len(lines) == 20
+    assert [line.accuracy.value for line in lines] == sorted(line.accuracy.value for line in lines)
+    assert sum(line.accepted for line in lines) == validated_on_known.review.test.accepted
+    assert {line.question for line in lines if line.known} == {f"q{at}" for at in range(10)}
