@@ -112,6 +112,23 @@ def _other_students(project: Project) -> tuple[str, ...]:
     )
 
 
+_TABLE_SETTINGS = tuple(
+    f"project.data.{name}"
+    for name in (
+        "human",
+        "unlabelled",
+        "reviewed",
+        "columns",
+        "header_row",
+        "first_row",
+        "html",
+        "ids",
+        "label_spelling",
+    )
+)
+"""How a table of people is read."""
+
+
 def _evaluate(project: Project) -> StageInputs:
     section = project.evaluation
     splits = ["train", "validation", "test", "predefined", "twins", "repeated_groups"]
@@ -129,7 +146,7 @@ def _evaluate(project: Project) -> StageInputs:
     if project.panel:
         paths += [*_coding(project), *_GATE_RESULTS]
     if section.population:
-        paths += ["project.data.group_by", "project.data.max_characters", "project.task.labels"]
+        paths += ["project.data.group_by", "project.data.max_characters", "project.task.labels", *_TABLE_SETTINGS]
     return StageInputs((*paths, *(f"records.splits.{name}" for name in splits)), _WITHOUT_GATES)
 
 

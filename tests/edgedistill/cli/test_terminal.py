@@ -49,7 +49,7 @@ NAME = "[off-topic] [/x] [bold]b[/bold] [link=a]c[/link] :smile: [red"
 def test_names_of_users_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     terminal = Terminal(as_json=False)
     counts = SimpleNamespace(file=NAME, read=2, used={NAME: 1}, set_aside={NAME: 1})
-    records = SimpleNamespace(row_counts=[counts], notes=[], splits=SimpleNamespace(notes=[NAME]))
+    records = SimpleNamespace(row_counts=[counts], notes=[NAME], splits=SimpleNamespace(notes=[NAME]))
     terminal.opening(cast("Any", SimpleNamespace(name=NAME, path=Path(NAME))), cast("Any", records))
     assert capsys.readouterr().out.count(NAME) == 6
     entry = {"rows": 2, "by_source_and_label": {NAME: 2}, "notes": [NAME], "headline": NAME}
