@@ -7,8 +7,11 @@ A comment above a block says what a reader does besides:
     <!-- starts with: PAGE -->       the reader has followed that page before
     <!-- not run: REASON -->         the one exception
 
-What is replaced for speed: the backbone by a tiny one, the number of epochs, and the address of the teacher by that of a stand-in on this
-machine. On the other pages, shell blocks are parsed by the programs themselves, Python blocks are compiled, and YAML blocks are validated.
+What is replaced for speed: the backbone by a tiny one, the number of epochs, and the address of the teacher by that
+of a stand-in on this machine.
+
+On the other pages, the programs themselves parse every command, every name that Python blocks import is there, and the
+sections of YAML blocks are valid.
 """
 
 import contextlib
@@ -20,13 +23,20 @@ import shlex
 import shutil
 import socket
 import subprocess
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import typer
+from pydantic import BaseModel
 from ruamel.yaml import YAML
 
+import edgedistill
 from edgedistill.classifier import StudentClassifier
+from edgedistill.cli.commands import app as toolkit
+from edgedistill.project.schema import Project
+from edgedistill_serve.cli.main import app as scoring
 
 from .e2e.lessons import judge, responses
 from .edgedistill.student.conftest import FILLERS
@@ -95,13 +105,13 @@ def write(file, header, rows):
 
 
 def praise(folder):
-    write(folder / "human.csv", ["id", "response", "label"], responses(0, 100))
-    write(folder / "responses.csv", ["id", "response"], [row[:2] for row in responses(100, 20)])
+    write(folder / "human.csv", ["id", "response", "label"], responses(0, 200))
+    write(folder / "responses.csv", ["id", "response"], [row[:2] for row in responses(200, 20)])
 
 
 def existing(folder):
     praise(folder)
-    write(folder / "gpt4.csv", ["id", "label"], [(ident, label) for ident, _, label in responses(0, 120)])
+    write(folder / "gpt4.csv", ["id", "label"], [(ident, label) for ident, _, label in responses(0, 220)])
 
 
 def ordinal(folder):
@@ -156,17 +166,20 @@ def spanish(folder):
 
 
 def sheet_is_coded(folder):
-    """People fill the label of every row of the sheet."""
+    """People fill the code of every row of the sheet."""
     with (folder / "to-code.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     labels = ("process", "outcome", "no_praise")
-    coded_rows = [{**row, "label": labels[n % 3]} for n, row in enumerate(rows)]
+    coded_rows = [{**row, "human_code": labels[n % 3]} for n, row in enumerate(rows)]
     write(folder / "to-code.csv", list(rows[0]), [list(row.values()) for row in coded_rows])
 
 
 def term(folder):
-    for school in ("north", "south"):
-        write(folder / f"{school}.csv", ["id", "response"], [(f"{school}-{n}", words(8, n)) for n in range(30)])
+    """Two schools' responses, like those that the student has seen."""
+    with (ROOT / "examples" / "praise" / "responses.csv").open(encoding="utf-8", newline="") as stream:
+        rows = [(row["id"], row["response"]) for row in csv.DictReader(stream)]
+    for place, school in enumerate(("north", "south")):
+        write(folder / f"{school}.csv", ["id", "response"], rows[place:80:2])
 
 
 DATA = {
@@ -326,3 +339,94 @@ def test_every_block_of_the_page_runs(page, finished, backbone, stand_in, tmp_pa
     monkeypatch.chdir(tmp_path)
     with contextlib.closing(Reader(tmp_path, backbone, stand_in.base_url)) as reader:
         reader.follow(page)
+
+
+OTHERS = sorted(
+    page
+    for page in (file.relative_to(DOCS).as_posix() for file in DOCS.rglob("*.md"))
+    if page not in TUTORIALS and not page.startswith("decisions/")
+)
+PROGRAM_LINE = re.compile(r"^(?:    )?(edgedistill(?:-serve)? .*)$")
+
+
+def commands_of(page):
+    """The lines of a page's blocks, fenced or indented, that call one of the programs, each with its number."""
+    text = (DOCS / page).read_text("utf-8").replace("\\\n", "  ")
+    inside = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("```"):
+            inside = not inside
+        elif (inside or line.startswith("    ")) and (found := PROGRAM_LINE.match(line)):
+            yield number, found[1]
+
+
+@pytest.mark.parametrize("page", [page for page in OTHERS if [*commands_of(page)]])
+def test_every_command_of_the_page_is_one_that_the_programs_know(page):
+    faults = []
+    for number, line in commands_of(page):
+        words = [word.strip("[]\N{HORIZONTAL ELLIPSIS}") for word in shlex.split(line, comments=True)]
+        program, *arguments = [word.split("|")[0] for word in words if word]
+        fault = parse(PARSERS[program], [each for each in arguments if each not in (">", "||", "&&")])
+        if fault:
+            faults.append(f"{page}, line {number}: {line}: {fault}")
+    assert faults == []
+
+
+PARSERS = {"edgedistill": typer.main.get_command(toolkit), "edgedistill-serve": scoring}
+
+
+def parse(command, arguments):
+    """Follow the names of commands, then look for each option; the fault, or nothing."""
+    context = command.context_class(command, info_name=command.name or "")
+    while hasattr(command, "list_commands"):
+        if not arguments or arguments[0].startswith("-"):
+            return "" if not arguments or arguments[0] in ("--version", "--help") else f"no command in {arguments}"
+        found = command.get_command(context, arguments[0])
+        if found is None:
+            return f"there is no command {arguments[0]}"
+        command, arguments = found, arguments[1:]
+    known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {"--help", "-h"}
+    unknown = [each for each in arguments if each.startswith("--") and each.partition("=")[0] not in known]
+    return f"there is no option {', '.join(unknown)}" if unknown else ""
+
+
+def fenced(page, language):
+    text = (DOCS / page).read_text("utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", [page for page in OTHERS if fenced(page, "python")])
+def test_python_blocks_of_the_page_import_what_is_there(page):
+    for block in fenced(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("edgedistill"):
+                module = importlib.import_module(node.module)
+                assert [each.name for each in node.names if not hasattr(module, each.name)] == []
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ed":
+                assert hasattr(edgedistill, node.attr), node.attr
+
+
+@pytest.mark.parametrize("page", [page for page in OTHERS if fenced(page, "yaml")])
+def test_yaml_blocks_of_the_page_have_keys_that_the_project_file_knows(page):
+    for block in fenced(page, "yaml"):
+        content = YAML(typ="safe").load(block)
+        assert isinstance(content, dict), block
+        if page != "studies.md":  # a study's file has keys of its own
+            assert set(content) <= set(Project.model_fields), block
+            for name, value in content.items():
+                validate_keys(Project.model_fields[name].annotation, value, name)
+
+
+def validate_keys(annotation, value, place):
+    """Every key of a section is one of its fields, at any depth."""
+    for part in (annotation, *typing.get_args(annotation)):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            break
+    else:
+        return
+    if isinstance(value, dict):
+        unknown = set(value) - set(part.model_fields) - set(part.old_keys)
+        assert unknown == set(), f"{place}: {unknown}"
+        for name, inner in value.items():
+            if name in part.model_fields:
+                validate_keys(part.model_fields[name].annotation, inner, f"{place}.{name}")

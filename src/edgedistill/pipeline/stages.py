@@ -52,6 +52,8 @@ def _coding(project: Project) -> tuple[str, ...]:
         paths += ["records.splits.train", "records.splits.reviewed"]
     if any(teacher.few_shot_choice == "similar" for teacher in project.asked):
         paths += ["project.student.backbone", "project.student.max_tokens"]
+    if len(project.asked) < len(project.panel):  # a table of labels is read as the project says of its own tables
+        paths += [f"project.data.{name}" for name in ("human", "header", "columns", "ids")]
     return tuple(paths)
 
 
