@@ -24,6 +24,7 @@ from edgedistill.data import (
     ValidationRows,
     read_records,
 )
+from edgedistill.data.project_tables import read_project_table
 from edgedistill.data.reading import near_duplicate
 from edgedistill.data.tables import Columns, read_coded
 from edgedistill.data.twins import find_twins, same_row
@@ -76,7 +77,7 @@ def read_transfer(file: Path, project: Project, records: Records) -> tuple[TestR
         DataError: The file or a row is not valid, an id occurs elsewhere with another text, or no row remains.
     """
     columns = Columns(project.task.task, project.data.group_by, project.data.max_characters)
-    coded = read_coded(file.name, read_rows(file), columns)
+    coded = read_coded(file.name, read_project_table(project, file.absolute()).rows, columns)
     rows, splits = [row.coded for row in coded.rows], records.splits
     _refuse_taken_ids(rows, records)
     seen = {
