@@ -392,8 +392,9 @@ class CodingSession:
         Raises:
             DataError: The table cannot be read or written; all codes are in the journal.
         """
-        changes = compare_cells(self.codings, self._read_table(), self.label_column, self._task)
-        version = write_cells(self.table, changes.new, self._folder / "versions") if changes.new else ""
+        table = self._read_table()  # as it is now
+        changes = compare_cells(self.codings, table, self.label_column, self._task)
+        version = write_cells(table, changes.new, self._folder / "versions") if changes.new else ""
         if version or changes.same:
             self._save(Written(by="", cells=merge(changes.same, changes.new), version=version))
             self._write_codings()

@@ -26,7 +26,7 @@ from edgedistill.project.schema import Project
 from edgedistill_serve.grading.delimited import parse_records
 from edgedistill_serve.grading.dialects import Dialect
 from edgedistill_serve.grading.formula_cells import escape_cell, unescape_cell
-from edgedistill_serve.grading.header_rows import HeaderRows
+from edgedistill_serve.grading.header_rows import HEADER_FIRST, HeaderRows, read_header
 from edgedistill_serve.grading.table_reader import (
     PARQUET_SUFFIX,
     TableRow,
@@ -52,14 +52,12 @@ class TableForm:
     """How a table is written again as it was read.
 
     Attributes:
-        columns: The columns of the file, by their places.
         named: By key, such as ``label``, its column, where the project file names one.
         id_prefix: What stands before the row number in ids that are row numbers; None if a column has the ids.
         dialect: How its text is read; None for Parquet.
         header: Where its header is.
     """
 
-    columns: tuple[str, ...]
     named: Mapping[str, str]
     id_prefix: str | None
     dialect: Dialect | None
@@ -154,7 +152,7 @@ def read_table(project: Project, path: Path) -> CodingTable:
     by_id = {response.id: by_number[response.row] for response in read.rows}
     texts = {ident: hashlib.sha256(row.values["response"].encode()).hexdigest()[:16] for ident, row in by_id.items()}
     responses = {response.id: response for response in read.rows}
-    form = TableForm(table.columns, table.named, table.id_prefix, table.dialect, table.header)
+    form = TableForm(table.named, table.id_prefix, table.dialect, table.header)
     names = tuple(dict.fromkeys((*table.columns, *table.named)))
     return CodingTable(path, names, form, responses, texts, read.set_aside, by_id)
 
@@ -214,18 +212,21 @@ def _rewrite_delimited(path: Path, data: bytes, cells: Cells, form: TableForm, d
     prefix = first[0] if first else ""
     body = text[len(prefix) :]
     line_break = "\r\n" if "\r\n" in body else "\n"
-    added = [column for column in cells if column not in form.columns]
     records = enumerate(parse_records(io.StringIO(body, newline=""), dialect.delimiter), start=1)
     kept = [(number, record) for number, record in records if record or number < form.header.header_row]
-    width = next(len(record) for number, record in kept if number == form.header.header_row)
-    places = {name: place for place, name in enumerate((*form.columns, *[""] * (width - len(form.columns)), *added))}
+    header = next(record for number, record in kept if number == form.header.header_row)
+    width = len(header)
+    # Another program may have added columns since the table was read.
+    names = read_header([(1, [*map(unescape_cell, header)])], HEADER_FIRST, path.name, list).names
+    added = [column for column in cells if column not in names]
+    places = {name: place for place, name in enumerate((*names, *[""] * (width - len(names)), *added))}
     lines = []
     for number, record in kept:
         values = [*record, *[""] * (width + len(added) - len(record))] if number > form.header.header_row else [*record]
         if number == form.header.header_row:
             values += map(escape_cell, added)
         elif number > form.header.header_row:
-            ident = form.ident(number, dict(zip(form.columns, map(unescape_cell, record), strict=False)))
+            ident = form.ident(number, dict(zip(names, map(unescape_cell, record), strict=False)))
             for column, by_id in cells.items():
                 if ident in by_id:
                     values[places[column]] = escape_cell(by_id[ident])
