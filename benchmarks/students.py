@@ -130,10 +130,10 @@ VALIDATION = {"few-rows": 100, "label-source": 150, "all-rows": 400}
 
 
 def read(path: Path) -> list[Row]:
-    """Read a CSV file; of several reference answers the first, which distinguishes items with the same question."""
+    """Read a CSV file; each reference answer becomes a line, as in a project's cell."""
     with path.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    return [row | {"reference_answer": row.get("reference_answer", "").split(" || ")[0]} for row in rows]
+    return [row | {"reference_answer": row.get("reference_answer", "").replace(" || ", "\n")} for row in rows]
 
 
 def votes(data: Path, name: str, file: str = "") -> dict[str, dict[str, float]]:

@@ -1,6 +1,7 @@
 """A bi-encoder: its checkpoint, its graph, its bundle."""
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -9,12 +10,13 @@ import torch
 from transformers import BertModel
 
 from edgedistill_export import Checkpoint, export_bundle
-from edgedistill_export.bi_encoder import MODEL_TYPE, BiEncoderForSequenceClassification
+from edgedistill_export.bi_encoder import MODEL_TYPE, REFERENCES_APART, BiEncoderForSequenceClassification
 from edgedistill_export.convert.exporter import to_onnx
 from edgedistill_export.novelty import read_vectors
 from edgedistill_export.quiet import quiet
 from edgedistill_export.verify.parity import graph_logits
 from edgedistill_serve import Scorer
+from edgedistill_serve.bundle.manifest import MODEL_FILES
 from edgedistill_serve.task.task import task_inputs
 
 from .exporting import plan_of
@@ -105,3 +107,74 @@ def test_a_bundle_gives_the_labels_of_the_checkpoint(folder, student, tmp_path):
     labels = [GRADING.names[place] for place in student.logits(ROWS).argmax(axis=1)]
     scores = Scorer(result.bundle).score(ROWS)
     assert [score.label for score in scores] == labels
+
+
+@pytest.fixture(scope="module")
+def apart(folder, tmp_path_factory):
+    """The same student, which reads each reference answer by itself."""
+    copied = shutil.copytree(folder, tmp_path_factory.mktemp("apart") / "student")
+    config = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps(config | {REFERENCES_APART: True}))
+    return Checkpoint.load(copied, GRADING, MAX_TOKENS)
+
+
+REFERENCES = ("the bulb", "a closed path to the battery", "no gap")
+
+
+def referring(*references, response="no gap in the path", question="why"):
+    return {"question": question, "reference_answer": "\n".join(references), "response": response}
+
+
+def test_each_reference_is_encoded_as_if_it_were_alone(apart):
+    encoded = apart.encoder.encode([referring(*REFERENCES)])[0]
+    assert sorted(set(encoded.type_ids)) == [0, 1, 2, 3]
+    ids, kinds = torch.tensor([encoded.ids]), torch.tensor([encoded.type_ids])
+    with torch.inference_mode():
+        together = apart.model(ids, torch.ones_like(ids), kinds, output_hidden_states=True).hidden_states[-1][0]
+        for kind in range(4):
+            alone = ids[kinds == kind][None]
+            states = apart.model.bert(input_ids=alone, attention_mask=torch.ones_like(alone)).last_hidden_state[0]
+            assert together[kinds[0] == kind].numpy() == pytest.approx(states.numpy(), abs=1e-5)
+
+
+def test_a_reference_counts_more_the_closer_it_is_to_the_response(apart):
+    near, far = "no gap in the path", "yes yes yes"
+    first, second, both = apart.logits([referring(near), referring(far), referring(near, far)])
+    assert np.abs(both - first).max() < np.abs(both - second).max()
+
+
+def test_the_question_is_read_only_without_references(apart):
+    why, how = (
+        apart.logits([referring(*REFERENCES, question=text), referring(question=text)]) for text in ("why", "ok")
+    )
+    assert why[0] == pytest.approx(how[0], abs=1e-6)
+    assert np.abs(why[1] - how[1]).max() > 1e-4
+
+
+def test_one_text_before_the_response_is_read_as_by_a_tokenizer_of_a_bert(apart, student):
+    inputs = referring("a closed path", question="")
+    assert apart.logits([inputs]) == pytest.approx(student.logits([inputs]), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "inputs", [referring(""), referring("\n \n"), referring("", question=""), referring("no gap " * 99)]
+)
+def test_any_references_give_finite_logits(apart, inputs):
+    assert np.isfinite(apart.logits([inputs])).all()
+
+
+def test_a_bundle_reads_references_apart_and_gives_the_labels_of_its_graph(apart, tmp_path):
+    rows = [referring(*REFERENCES[: count % 4], response=row["response"]) for count, row in enumerate(ROWS)]
+    result = export_bundle(apart.folder, tmp_path / "bundle", plan_of(GRADING), rows)
+    assert result.bundle.manifest.truncation == "references_apart"
+    served = result.bundle.folder / MODEL_FILES[result.bundle.manifest.precision]
+    labels = [GRADING.names[place] for place in graph_logits(served, apart.encoder, rows).argmax(axis=1)]
+    assert [score.label for score in Scorer(result.bundle).score(rows)] == labels
+
+
+def test_the_graph_gives_the_logits_of_pytorch_for_any_number_of_references(apart, tmp_path):
+    rows = [referring(*REFERENCES[: count % 4], response=row["response"]) for count, row in enumerate(ROWS)]
+    to_onnx(apart, tmp_path / "model.onnx")
+    logits, vectors = apart.outputs(rows)
+    assert graph_logits(tmp_path / "model.onnx", apart.encoder, rows) == pytest.approx(logits, abs=1e-4)
+    assert read_vectors(tmp_path / "model.onnx", apart.encoder.encode(rows)) == pytest.approx(vectors, abs=1e-4)

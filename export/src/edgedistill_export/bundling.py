@@ -49,7 +49,7 @@ from edgedistill_serve.scoring.batching import find_invariant_batching
 from edgedistill_serve.scoring.score import build_score
 from edgedistill_serve.scoring.session import Session
 from edgedistill_serve.task.contexts import shown_contexts
-from edgedistill_serve.task.task import Task, task_inputs, truncation_of
+from edgedistill_serve.task.task import Task, Truncation, task_inputs, truncation_of
 
 _DROPPED_KEYS = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file", "auto_map")
 """Keys that contain a path of the training machine, or name code to download."""
@@ -90,6 +90,12 @@ def model_folder_files(student: Checkpoint) -> dict[str, Path | bytes]:
         "tokenizer_config.json": _json(settings),
         "special_tokens_map.json": _json(special_tokens),
     }
+
+
+def _truncation(student: Checkpoint, plan: ExportPlan) -> Truncation:
+    """Return how the bundle reads what comes before the response."""
+    apart = student.encoder.truncation == "references_apart"
+    return "references_apart" if apart else truncation_of(plan.task)
 
 
 def _compatible_settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -390,7 +396,7 @@ def _write(
         guarantee=review.guarantee if review else None,
         verdict=judgement.verdict if judgement else None,
         novelty=measured.novelty,
-        truncation=truncation_of(plan.task),
+        truncation=_truncation(student, plan),
         contexts=shown_contexts(rows, plan.task, held_out=plan.held_out),
         metrics=metrics,
         provenance={**plan.provenance, "export": exporting},

@@ -18,8 +18,8 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification
 
-import edgedistill_export.bi_encoder
-import edgedistill_export.nano  # noqa: F401  # these let transformers load our own kinds of students
+import edgedistill_export.nano  # noqa: F401  # it and bi_encoder let transformers load our own kinds of students
+from edgedistill_export.bi_encoder import REFERENCES_APART
 from edgedistill_export.counting import counted
 from edgedistill_export.errors import CheckpointError
 from edgedistill_export.quiet import quiet
@@ -27,7 +27,7 @@ from edgedistill_export.text_vectors import VECTOR, WithVector
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
 from edgedistill_serve.scoring.scorer import available_cores
 from edgedistill_serve.task.contexts import has_context
-from edgedistill_serve.task.task import Kind, Task, task_inputs
+from edgedistill_serve.task.task import Kind, Task, Truncation, task_inputs
 
 T = TypeVar("T")
 SCORE_BIAS = "score.bias"
@@ -76,7 +76,8 @@ class Checkpoint:
         """
         _expect_files(folder)
         config = _config(folder, task)
-        checkpoint = cls(folder, task, config, _model(folder), _encoder(folder, max_tokens))
+        truncation = truncation_by(config)
+        checkpoint = cls(folder, task, config, _model(folder), _encoder(folder, max_tokens, truncation))
         _expect_vocabulary(checkpoint)
         _expect_room(checkpoint)
         return checkpoint
@@ -255,9 +256,14 @@ def _add_bias(model: Any, file: Path) -> None:
                 score.bias = torch.nn.Parameter(opened.get_tensor(SCORE_BIAS))
 
 
-def _encoder(folder: Path, max_tokens: int) -> Encoder:
+def truncation_by(config: Mapping[str, Any]) -> Truncation:
+    """Return how a student reads what comes before the response, by the key `REFERENCES_APART` of its config."""
+    return "references_apart" if config.get(REFERENCES_APART) else "question_first"
+
+
+def _encoder(folder: Path, max_tokens: int, truncation: Truncation) -> Encoder:
     try:
-        encoder = Encoder(folder / "tokenizer.json", max_tokens)
+        encoder = Encoder(folder / "tokenizer.json", max_tokens, truncation)
     except Exception as error:  # tokenizers raises a bare Exception for a file it cannot read
         raise CheckpointError(
             f"not a valid tokenizer ({_first_line(error)})", where=str(folder / "tokenizer.json"), hint=_RETRAIN

@@ -17,7 +17,7 @@ from edgedistill.pipeline.run import Run
 from edgedistill.project.evaluation import ReviewSection
 from edgedistill.student import backbone_folder
 from edgedistill.student.data import InputSummary, fit_max_tokens, unreadable_reason
-from edgedistill.student.model import backbone_encoder, max_positions
+from edgedistill.student.model import backbone_encoder, max_positions, truncation_of_section
 from edgedistill_export.novelty import LEAST_TEXTS
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
 from edgedistill_serve.task.task import Task, task_inputs
@@ -42,7 +42,8 @@ def mix(run: Run) -> dict[str, Any]:
     labels = read_labels(run.folder) if run.folder.has("labels.jsonl") else ()
     synthetic = read_synthetic(run.folder) if run.folder.has("synthetic.jsonl") else ()
     backbone = backbone_folder(run.project.student.backbone, run.project.folder)
-    reader = _Reader(backbone_encoder(backbone, _UNCUT), task)
+    truncation = truncation_of_section(run.project.student, backbone, task)
+    reader = _Reader(backbone_encoder(backbone, _UNCUT, truncation), task)
     offered: dict[Source, tuple[MixtureRow, ...]] = {
         "human": human_rows(splits.train, task),
         "teacher": teacher_rows(run.records.unlabelled, labels, section.min_consistency, section.min_confidence),
@@ -61,7 +62,8 @@ def mix(run: Run) -> dict[str, Any]:
     uncut = reader.read([row.inputs for row in rows])
     given = run.project.student.max_tokens
     max_tokens = fit_max_tokens(uncut, max_positions(backbone)) if given is None else given
-    inputs = InputSummary.of(_Reader(backbone_encoder(backbone, max_tokens), task).read([row.inputs for row in rows]))
+    cut = _Reader(backbone_encoder(backbone, max_tokens, truncation), task)
+    inputs = InputSummary.of(cut.read([row.inputs for row in rows]))
     unreadable = [
         row.response.id
         for row, encoded in zip(

@@ -79,7 +79,7 @@ def _mix(_: Project) -> StageInputs:
         (
             "project.mix",
             *_STUDENT_TASK,
-            *("project.student.backbone", "project.student.max_tokens"),
+            *(f"project.student.{name}" for name in ("backbone", "max_tokens", "kind", "architecture", "sizes")),
             *(f"records.splits.{name}" for name in ("train", "validation", "test")),
             "records.unlabelled",
             "results.labels.jsonl",

@@ -28,14 +28,14 @@ from transformers.utils import logging
 from edgedistill.backbones import BACKBONES, cached_backbone
 from edgedistill.backbones.catalogue import RECORD
 from edgedistill.errors import ProjectFileError, TrainingFailed
-from edgedistill.project.student import LoraSection
+from edgedistill.project.student import LoraSection, StudentSection
 from edgedistill.student.data import MOST_TOKENS, Padding, fit_max_tokens
 from edgedistill.student.types import Architecture
 from edgedistill_export.bi_encoder import MODEL_TYPE as BI_ENCODER
-from edgedistill_export.bi_encoder import BiEncoderForSequenceClassification
+from edgedistill_export.bi_encoder import REFERENCES_APART, BiEncoderForSequenceClassification
 from edgedistill_serve.scoring.encoding import Encoder, lacks_unknown_token
 from edgedistill_serve.task.contexts import has_context
-from edgedistill_serve.task.task import Task, task_inputs
+from edgedistill_serve.task.task import Task, Truncation, task_inputs
 
 
 @contextmanager
@@ -389,6 +389,8 @@ def load_model(
         raise _unusable("the backbone", backbone, error) from error
     if note_other_task(backbone, task):
         reset_head(model)
+    if architecture == "bi-encoder" or hasattr(model.config, REFERENCES_APART):
+        setattr(model.config, REFERENCES_APART, truncation_of_student(architecture, task) == "references_apart")
     if pools_last_token(model):
         # XLNet has segments, but its config does not say how many: two texts and the classification token.
         model.config.type_vocab_size = 3
@@ -473,19 +475,37 @@ def _check_unknown_characters(tokenizer: Any, backbone: Path) -> None:
         ) from error
 
 
-def backbone_encoder(backbone: Path, max_tokens: int) -> Encoder:
+def truncation_of_student(architecture: Architecture, task: Task) -> Truncation:
+    """Return how a fine-tuned student reads what comes before the response: a bi-encoder each reference by itself."""
+    apart = architecture == "bi-encoder" and "reference_answer" in task.inputs
+    return "references_apart" if apart else "question_first"
+
+
+def truncation_of_section(section: StudentSection, backbone: Path, task: Task) -> Truncation:
+    """Return how the student of a project reads what comes before the response.
+
+    Raises:
+        ProjectFileError: As `choose_architecture` raises it.
+    """
+    if section.kind != "fine-tuned" or section.sizes:  # a nano student among several sizes reads all inputs
+        return "question_first"
+    return truncation_of_student(choose_architecture(section.architecture, backbone, task), task)
+
+
+def backbone_encoder(backbone: Path, max_tokens: int, truncation: Truncation = "question_first") -> Encoder:
     """Return an encoder with a backbone's tokenizer, as a student of it reads texts.
 
     Args:
         backbone: A folder as `backbone_folder` returns it.
         max_tokens: Longest sequence, including special tokens.
+        truncation: How the student reads what comes before the response.
 
     Raises:
         TrainingFailed: The backbone has no fast tokenizer.
     """
     with quiet_transformers(), TemporaryDirectory() as folder:
         _write_tokenizer(_fast_tokenizer(backbone), backbone, Path(folder), TOKENIZER_FILES[:1])
-        return Encoder(Path(folder) / "tokenizer.json", max_tokens)
+        return Encoder(Path(folder) / "tokenizer.json", max_tokens, truncation)
 
 
 def max_positions(backbone: Path) -> int | None:

@@ -33,6 +33,7 @@ from edgedistill.student.model import (
     mark_response,
     note_other_task,
     quiet_transformers,
+    truncation_of_student,
 )
 from edgedistill.student.presets import complete_search
 from edgedistill.student.search import RunningTrial, Search, SearchProgress, quiet_optuna
@@ -41,7 +42,7 @@ from edgedistill.student.types import Architecture, Epoch, SpeedSettings, Traine
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.task.task import Task
 
-_FORMAT = 1
+_FORMAT = 2
 """Increased when the same settings would give a different student, so that older trials are not reused."""
 
 
@@ -92,7 +93,8 @@ def train_student(
     name = _fingerprint(mixture, validation, task, section, architecture, backbone, speed)
     with quiet_transformers(), quiet_optuna(), beside(folder) as aside:
         padding = _prepare(backbone, task, section, architecture, aside)
-        encoder = Encoder(aside / "tokenizer.json", section.token_limit)
+        truncation = truncation_of_student(architecture, task)
+        encoder = Encoder(aside / "tokenizer.json", section.token_limit, truncation)
         train_rows, eval_rows = mixture_rows(mixture, task, encoder), validation_rows(validation, task, encoder)
         search = Search(section.search, section.seeds, name, kept, kept / "search" if kept else aside / "search")
         work = _TrialRunner(

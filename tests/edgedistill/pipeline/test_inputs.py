@@ -598,7 +598,7 @@ READ_BY = {
     "generate.keep": "generate",
     "mix.seed": "mix",
     "student.patience": "train",
-    "student.kind": "train evaluate",
+    "student.kind": "mix train evaluate",
     "student.shrink.epochs": "train",
     "student.shrink.export": "evaluate export",
     "evaluation.positive": "evaluate export",

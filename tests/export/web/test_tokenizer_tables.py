@@ -426,3 +426,40 @@ def test_every_character_of_a_question_is_hashed_alike(whole):
     python = [context_hash({"question": text, "response": ""}) for text in texts]
     page = under_node("contexts", patterns=rules, texts=texts)
     assert [text for text, one, other in zip(texts, python, page, strict=True) if one != other] == []
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory):
+    # The graph of these pages has two types of tokens, so that their golden rows have one text before the response.
+    inputs = ("question", "reference_answer", "response")
+    return make_page(tmp_path_factory.mktemp("apart"), inputs=inputs, max_tokens=16, truncation="references_apart")
+
+
+def test_references_apart_are_read_alike(apart):
+    lines = ["you tried", "hard", "", " \u2028you\x1c\x85tried\u3000", "\ufeff", "great " * 9, "a\r\nb\x0bc", "\x1f"]
+    rows = [
+        {"question": "why", "reference_answer": "\n".join(lines[:count][::order]), "response": response}
+        for count in range(len(lines) + 1)
+        for order in (1, -1)
+        for response in ("great job", "", "hard " * 30)
+    ]
+    read_alike(apart, rows)
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.lists(st.tuples(TEXTS, st.lists(TEXTS, max_size=3), TEXTS), min_size=100, max_size=100))
+def test_any_references_apart_are_read_alike(apart, rows):
+    read_alike(
+        apart,
+        [
+            {"question": question, "reference_answer": "\n".join(references), "response": response}
+            for question, references, response in rows
+        ],
+    )
+
+
+def test_a_rubric_as_a_text_apart_is_read_alike(tmp_path):
+    page = make_page(tmp_path, inputs=("rubric", "response"), max_tokens=16, truncation="references_apart")
+    read_alike(
+        page, [{"rubric": rubric, "response": "great job"} for rubric in ("", "\x1f", "hard\nsmart", "why " * 20)]
+    )

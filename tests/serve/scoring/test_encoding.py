@@ -81,6 +81,50 @@ def test_a_bundle_of_before_loses_the_end_of_its_context(parts):
     assert encoded.lost == (("context", 6),)
 
 
+APART = {
+    "question": "why " * 6,
+    "reference_answer": "hard you\n\n great \n",
+    "rubric": "smart",
+    "response": "great job",
+}
+
+
+def test_each_reference_is_a_text_of_its_own_and_the_question_is_not_read(parts):
+    encoder = Encoder(parts / "tokenizer.json", 64, "references_apart")
+    (encoded,) = encoder.encode([APART])
+    kinds = [0, *[0] * 3, *[2] * 2, *[3] * 2, *[1] * 3]  # each with the separator after it
+    assert list(encoded.type_ids) == kinds
+    assert encoded.ids.count(encoded.ids[3]) == 4
+    assert (encoded.context_tokens, encoded.lost) == (4, ())
+    (alone,) = Encoder(parts / "tokenizer.json", 64).encode([{"reference_answer": "great", "response": "great job"}])
+    assert encoded.ids[4:6] == alone.ids[1:3]
+
+
+def test_without_references_the_question_is_read_and_without_it_the_response_alone(parts):
+    apart, joint = (
+        Encoder(parts / "tokenizer.json", 64, truncation) for truncation in ("references_apart", "question_first")
+    )
+    for row in ({"question": "why", "response": "great job"}, {"response": "great job"}):
+        assert apart.encode([row]) == joint.encode([row])
+        assert apart.encode([row | {"reference_answer": " \n"}])[0].ids == joint.encode([row])[0].ids
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "lost"),
+    [
+        (12, ()),
+        (10, (("rubric", 1),)),
+        (8, (("reference_answer", 1), ("rubric", 1))),
+        (5, (("reference_answer", 3), ("rubric", 1))),
+        (4, (("reference_answer", 3), ("rubric", 1), ("response", 1))),
+    ],
+)
+def test_of_texts_apart_the_last_are_cut_first(parts, max_tokens, lost):
+    (encoded,) = Encoder(parts / "tokenizer.json", max_tokens, "references_apart").encode([APART])
+    assert encoded.lost == lost
+    assert len(encoded.ids) <= max_tokens
+
+
 def test_a_truncated_response_is_marked(encoder):
     (encoded,) = encoder.encode([{"response": "hard " * 30}])
     assert (len(encoded.ids), encoded.tokens, encoded.truncated) == (12, 30, True)
@@ -104,6 +148,16 @@ def test_a_cut_keeps_the_beginning_of_each_input_and_fills_the_sequence(parts, r
     assert len(encoded.ids) == min(max_tokens, len(whole.ids))
     remaining = iter(whole.ids)
     assert all(token in remaining for token in encoded.ids)  # in order, none added
+
+
+@given(CONTEXTS, st.integers(5, 40))
+def test_texts_apart_never_exceed_the_limit_and_every_lost_token_is_counted(parts, row, max_tokens):
+    (encoded,) = Encoder(parts / "tokenizer.json", max_tokens, "references_apart").encode([row])
+    (whole,) = Encoder(parts / "tokenizer.json", 900, "references_apart").encode([row])
+    assert len(encoded.ids) == len(encoded.type_ids) <= max_tokens
+    assert encoded.context_tokens == whole.context_tokens
+    assert encoded.context_tokens_lost == sum(count for name, count in encoded.lost if name != "response")
+    assert whole.lost == ()
 
 
 @given(ROWS)

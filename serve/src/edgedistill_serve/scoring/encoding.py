@@ -1,6 +1,7 @@
 """Encoding of texts as token ids, shared by training, checking and scoring."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -11,7 +12,7 @@ from tokenizers import Encoding, Tokenizer, models
 
 from edgedistill_serve.errors import ScoringFailed
 from edgedistill_serve.task.scripts import NO_LETTERS, Letters, count_letters
-from edgedistill_serve.task.task import CUT_ORDER, Truncation, context_names, model_texts
+from edgedistill_serve.task.task import CUT_ORDER, Truncation, context_names, model_texts, texts_apart
 from edgedistill_serve.task.visible_text import INK, is_blank
 
 _PARALLEL_CHARACTERS = 4_000
@@ -30,7 +31,8 @@ class Encoded:
 
     Attributes:
         ids: Token ids including special tokens; at most the encoder's ``max_tokens``.
-        type_ids: Segment ids, one per token id.
+        type_ids: Segment ids, one per token id; with ``references_apart`` 1 for the response, and 0, 2, 3, … for the
+            texts before it.
         tokens: Number of tokens of the response alone, before truncation and without special tokens.
         truncated: Whether the response was truncated. A truncated context does not count.
         blank: Whether the response has nothing visible (`is_blank`).
@@ -85,6 +87,41 @@ class SpecialTokenTemplate:
             tuple(zip(joined.ids, joined.type_ids, strict=True)), int(tokenizer.num_special_tokens_to_add(texts == 2))
         )
 
+    def fill_apart(
+        self, texts: Sequence[Sequence[int]], response: Sequence[int]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the ids and type ids of a pair whose first text consists of several, each with a type id of its own.
+
+        Args:
+            texts: Token ids of at least one text. Between two stands the token that ends the first text of a pair.
+            response: Token ids of the second text of the pair.
+        """
+        ids: list[int] = []
+        type_ids: list[int] = []
+        before = 0
+        for token, type_id in self.pieces:
+            if token < _FIRST_PLACEHOLDER_ID:
+                ids.append(token)
+                type_ids.append(type_id or before)
+            elif token == _FIRST_PLACEHOLDER_ID:
+                for number, text in enumerate(texts):
+                    if number:
+                        ids.append(self.separator)
+                        type_ids.append(before)
+                        before = number + 1  # 1 is the response
+                    ids += text
+                    type_ids += [before] * len(text)
+            else:
+                ids += response
+                type_ids += [type_id] * len(response)
+        return tuple(ids), tuple(type_ids)
+
+    @property
+    def separator(self) -> int:
+        """The special token after the first text of a pair."""
+        places = [place for place, (token, _) in enumerate(self.pieces) if token == _FIRST_PLACEHOLDER_ID]
+        return self.pieces[places[0] + 1][0]
+
     def fill(self, texts: Sequence[list[int]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the ids and type ids of texts with their special tokens.
 
@@ -123,7 +160,9 @@ class Encoder:
     """Encodes responses. If a row is too long, the context is truncated before the response.
 
     With ``question_first`` the question loses tokens first, from its end, then the rubric, and the reference answers
-    last; with ``context_first``, which bundles of earlier versions have, the end of the context does. Special tokens
+    last; with ``context_first``, which bundles of earlier versions have, the end of the context does. With
+    ``references_apart`` each text before the response ends with the separator and has a type id of its own; the rubric
+    loses tokens first, then the last reference answers. Special tokens
     such as ``[SEP]`` in a response are encoded as plain text.
 
     Args:
@@ -160,6 +199,8 @@ class Encoder:
         Raises:
             ScoringFailed: The tokenizer failed on one of them.
         """
+        if self.truncation == "references_apart":
+            return self._encode_apart(rows)
         pairs = [model_texts(row) for row in rows]
         context = iter(self._tokenize([first for first, second in pairs if second is not None], whole=True))
         responses = self._tokenize([first if second is None else second for first, second in pairs])
@@ -167,6 +208,46 @@ class Encoder:
             self._join(row, None if second is None else next(context), response)
             for row, (_, second), response in zip(rows, pairs, responses, strict=True)
         ]
+
+    def _encode_apart(self, rows: Sequence[Mapping[str, str]]) -> list[Encoded]:
+        every = [texts_apart(row) for row in rows]
+        before = iter(self._tokenize([text for texts in every for _, text in texts], whole=True))
+        responses = self._tokenize([row["response"] for row in rows])
+        return [
+            self._join_apart(row, [(name, next(before).ids) for name, _ in texts], response)
+            for row, texts, response in zip(rows, every, responses, strict=True)
+        ]
+
+    def _join_apart(self, row: Mapping[str, str], texts: Sequence[tuple[str, list[int]]], response: _Tokens) -> Encoded:
+        template = self._pair if texts else self._alone
+        available = self.max_tokens - template.added
+        read = response.ids[:available]
+        room = available - len(read)
+        lost: Counter[str] = Counter()
+        kept: list[list[int]] = []
+        for name, tokens in texts:
+            separators = 1 if kept else 0
+            part = tokens[: max(room - separators, 0)]
+            lost[name] += len(tokens) - len(part)
+            if part or not kept:
+                kept.append(part)
+                room -= separators + len(part)
+        context_tokens_lost = lost.total()
+        lost["response"] = response.total - len(read)
+        ids, type_ids = template.fill_apart(kept, read) if texts else template.fill([read])
+        blank = is_blank(row["response"])
+        return Encoded(
+            ids,
+            type_ids,
+            response.total,
+            response.total > available,
+            blank,
+            self._unknown_share(response, read, blank),
+            sum(len(tokens) for _, tokens in texts),
+            context_tokens_lost,
+            count_letters(row["response"]),
+            tuple((name, count) for name, count in lost.items() if count),
+        )
 
     def _tokenize(self, texts: list[str], *, whole: bool = False) -> list[_Tokens]:
         try:

@@ -11,8 +11,9 @@ from edgedistill_serve.task.redaction import Redaction, redact_text
 Kind: TypeAlias = Literal["nominal", "ordinal", "multilabel"]
 INPUTS = ("question", "reference_answer", "rubric", "response")
 """All possible inputs of a task, in the order in which a student reads them."""
-Truncation: TypeAlias = Literal["context_first", "question_first"]
-"""What is truncated first if a row is too long: the end of the context, or the question."""
+Truncation: TypeAlias = Literal["context_first", "question_first", "references_apart"]
+"""What is truncated first if a row is too long: the end of the context, or the question. With ``references_apart`` each
+reference answer is a text of its own, and the question is read only where there is none (`texts_apart`)."""
 CUT_ORDER = ("question", "rubric", "reference_answer")
 """The order in which the inputs before the response lose their tokens with ``question_first``. A response is compared
 with the reference answers, which are cut last."""
@@ -205,13 +206,26 @@ def reference_answers(inputs: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(line for line in lines if line) or (given,)
 
 
+def texts_apart(inputs: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return what a student reads before the response with ``references_apart``: name and text, each text by itself.
+
+    They are the reference answers and the rubric; without either, the question. A response is compared with them, and
+    the question says nothing about which answer is right that they do not.
+    """
+    answers = tuple(("reference_answer", text) for text in reference_answers(inputs) if text.strip())
+    rubric = inputs.get("rubric", "")
+    if rubric.strip():
+        answers += (("rubric", rubric),)
+    return answers or tuple((name, inputs[name]) for name in ("question",) if inputs.get(name, "").strip())
+
+
 def context_names(inputs: Collection[str]) -> tuple[str, ...]:
     """Return the names of the inputs that make the context, in the order in which a student reads them."""
     return tuple(name for name in INPUTS[:-1] if name in inputs)
 
 
 def truncation_of(task: Task) -> Truncation:
-    """Return what a new student of a task loses first; with one input before the response both are the same."""
+    """Return what a new student that reads one text before the response loses first; of one input both are the same."""
     return "question_first" if len(context_names(task.inputs)) > 1 else "context_first"
 
 

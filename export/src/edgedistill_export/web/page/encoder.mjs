@@ -49,6 +49,7 @@ export class Encoder {
    * `blank`: whether the response has nothing visible.
    */
   encode(inputs, response, blank) {
+    if (this.truncation === "references_apart") return this.encodeApart(inputs, response, blank);
     const context = inputs.map(([, text]) => text).join(" ") || null;
     const frame = context === null ? this.frames.single : this.frames.pair;
     const room = this.maxTokens - frame.filter((part) => "id" in part).length;
@@ -75,6 +76,59 @@ export class Encoder {
       unknownShare: this.unknownShare(response, kept, blank),
       contextTokens: around.length,
       contextTokensLost: around.length - before.length,
+      letterShare: this.letterShare(response),
+    };
+  }
+
+  /** Like `encode`, with each text before the response by itself, like `_join_apart` in Python. */
+  encodeApart(inputs, response, blank) {
+    const texts = textsApart(new Map(inputs)).map((text) => this.ids(text));
+    const frame = texts.length === 0 ? this.frames.single : this.frames.pair;
+    const available = this.maxTokens - frame.filter((part) => "id" in part).length;
+    const whole = this.ids(response);
+    const kept = whole.slice(0, available);
+    let room = available - kept.length;
+    const before = [];
+    for (const text of texts) {
+      const separators = before.length > 0 ? 1 : 0;
+      const part = text.slice(0, Math.max(room - separators, 0));
+      if (part.length > 0 || separators === 0) {
+        before.push(part);
+        room -= separators + part.length;
+      }
+    }
+    const ids = [];
+    const typeIds = [];
+    const add = (id, type) => {
+      ids.push(id);
+      typeIds.push(type);
+    };
+    let type = 0;
+    frame.forEach((part, place) => {
+      if ("id" in part) {
+        add(part.id, part.type || type);
+      } else if (texts.length > 0 && part.text === 0) {
+        before.forEach((text, number) => {
+          if (number > 0) {
+            add(frame[place + 1].id, type);
+            type = number + 1; // 1 is the response
+          }
+          for (const id of text) add(id, type);
+        });
+      } else {
+        for (const id of kept) add(id, part.type);
+      }
+    });
+    const contextTokens = texts.reduce((sum, text) => sum + text.length, 0);
+    return {
+      ids,
+      typeIds,
+      tokens: whole.length,
+      truncated: whole.length > available,
+      blank,
+      unknownShare: this.unknownShare(response, kept, blank),
+      contextTokens,
+      contextTokensLost: contextTokens - before.reduce((sum, text) => sum + text.length, 0),
       letterShare: this.letterShare(response),
     };
   }
@@ -134,6 +188,21 @@ export class Encoder {
   ids(text) {
     return text ? this.reader.encode(text) : [];
   }
+}
+
+// What Python's `splitlines` splits at and `strip` removes.
+const LINE_END = /\r\n|[\n-\r\x1c-\x1e\x85\u2028\u2029]/u;
+const OUTER_SPACE = /^[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+|[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+$/gu;
+const trimmed = (text) => text.replace(OUTER_SPACE, "");
+
+/** The texts before the response, each by itself, like `texts_apart` in Python. */
+function textsApart(inputs) {
+  const lines = (inputs.get("reference_answer") ?? "").split(LINE_END).map(trimmed).filter(Boolean);
+  const rubric = inputs.get("rubric") ?? "";
+  const answers = trimmed(rubric) ? [...lines, rubric] : lines;
+  if (answers.length > 0) return answers;
+  const question = inputs.get("question") ?? "";
+  return trimmed(question) ? [question] : [];
 }
 
 /** Let NFKC, alone or in a sequence, be `form`. */
