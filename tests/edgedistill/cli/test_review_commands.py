@@ -454,7 +454,7 @@ def test_a_draw_says_what_its_codes_are_expected_to_bring(copy):
     said = " ".join(draw(copy, rows=20, purpose="both", strategy="uncertainty").expected)
     assert "for comparison: 6 more test rows would put the lower end of the student's kappa at" in said
     assert "estimate: with the 20 drawn codes the share of" in said
-    assert "`edgedistill review curve tiny.yaml` measures how much more train codes would help" in said
+    assert "`edgedistill review curve PROJECT` measures how much more train codes would help" in said
 
 
 def test_a_gate_is_expected_to_move_with_more_validation_codes(copy):
