@@ -122,7 +122,7 @@ def runs(group: str, seeds: Sequence[int]) -> Iterator[Run]:
             yield from (Run(group, data, "human", 0, "standard", seed) for data in ("beetle", "networks"))
         else:
             for data, rows in (("beetle", 0), ("babe", 1000), ("babe", 0)):
-                names = ("plain", "standard", "assistant") if data == "beetle" else ("standard", "assistant")
+                names = ("plain", "standard", "assistant") if data == "beetle" or rows else ("standard", "assistant")
                 yield from (Run(group, data, "teacher", rows, name, seed) for name in names)
 
 
