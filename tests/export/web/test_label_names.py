@@ -111,6 +111,7 @@ FIXED_KEYS = {
     "given[name]": "the inputs of a graph",
     "kinds[name]": "the kinds of errors",
     "script[data-path]": "a selector of elements",
+    "examples[index]": "places in a list",
     "schemas[name]": "the schemas of our OpenAPI document",
     "KEPT.files[path]": "the files of a page, after Object.hasOwn",
     "tasks[data.task]": "the tasks of a worker",

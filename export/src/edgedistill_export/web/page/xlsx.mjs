@@ -161,7 +161,8 @@ function dateText(days, is1904) {
   if (Number.isNaN(moment.getTime())) return String(days);
   const iso = moment.toISOString();
   if (!is1904 && days >= 0 && days < 1) return iso.slice(11, 19);
-  return iso.slice(0, 19);
+  // A day without a time, as it is shown.
+  return iso.slice(11, 19) === "00:00:00" ? iso.slice(0, 10) : iso.slice(0, 19);
 }
 
 /** Characters that XML cannot have are written as _x000D_, and such a text itself with _x005F_ in front. */
