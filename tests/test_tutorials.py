@@ -7,7 +7,7 @@ A comment above a block says what a reader does besides:
     <!-- starts with: PAGE -->       the reader has followed that page before
     <!-- not run: REASON -->         the one exception
 
-What is replaced for speed: the backbone by a tiny one, the number of epochs, the example's rows by the first of them,
+What is replaced for speed: the backbone by a tiny one, the number of epochs, the example's uncoded rows by the first of them,
 and the address of the teacher by that of a stand-in on this machine.
 
 On the other pages, the programs themselves parse every command, every name that Python blocks import is there, and the
@@ -230,9 +230,9 @@ class Reader:
             folder / "examples" / "praise",
             ignore=shutil.ignore_patterns("runs", "teacher-cache"),
         )
-        for name, rows in (("human.csv", 200), ("responses.csv", 60)):
-            file = folder / "examples" / "praise" / name
-            file.write_text("".join(file.read_text("utf-8").splitlines(keepends=True)[: rows + 1]), "utf-8")
+        responses_file = folder / "examples" / "praise" / "responses.csv"
+        first = responses_file.read_text("utf-8").splitlines(keepends=True)[:81]
+        responses_file.write_text("".join(first), "utf-8")
 
     def follow(self, page: str) -> None:
         """Do every step of a page."""
