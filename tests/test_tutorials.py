@@ -7,7 +7,7 @@ A comment above a block says what a reader does besides:
     <!-- starts with: PAGE -->       the reader has followed that page before
     <!-- not run: REASON -->         the one exception
 
-What is replaced for speed: the backbone by a tiny one, the number of epochs, the example's uncoded rows by the first of them,
+What is replaced for speed: the backbone by a tiny one, the number of epochs, most of the example's uncoded rows,
 and the address of the teacher by that of a stand-in on this machine.
 
 On the other pages, the programs themselves parse every command, every name that Python blocks import is there, and the
