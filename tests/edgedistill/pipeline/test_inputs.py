@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from edgedistill.data import read_records
 from edgedistill.data.splitting import Splits
+from edgedistill.data.types import Response
 from edgedistill.pipeline import Run, RunFolder, run_stages, stages
 from edgedistill.pipeline.folder import hash_json
 from edgedistill.pipeline.inputs import FILES, NOT_INPUTS, StageInputs, UndeclaredInput
@@ -420,6 +421,12 @@ def read_field(project: Any, path: str) -> list[Any]:
     return values
 
 
+def with_texts(value: Any) -> str:
+    """Rows with their texts, which `repr` leaves out."""
+    rows = getattr(value, "responses", value if isinstance(value, tuple) else ())
+    return repr((value, [row.inputs for row in rows if isinstance(row, Response)]))
+
+
 def everything_readable(run: Run, stage: stages.Stage, project: Project) -> dict[str, Any]:
     """What a stage can read of the run that it is handed: fields, files, rows and results."""
     paths = [path for path in (*ONE_TEACHER, *OF_TEACHERS) if not is_exempt(path)]
@@ -429,9 +436,9 @@ def everything_readable(run: Run, stage: stages.Stage, project: Project) -> dict
         if found[path.removeprefix("project.")] != REFUSED and named:
             found[f"content of {path}"] = [content(project.folder / str(named[0]) / name) for name in names]
     for part in fields(Splits):
-        found[part.name] = unless_refused(lambda part=part: repr(getattr(run.records.splits, part.name)))
+        found[part.name] = unless_refused(lambda part=part: with_texts(getattr(run.records.splits, part.name)))
     for name in ("unlabelled", "row_counts", "set_aside"):
-        found[name] = unless_refused(lambda name=name: repr(getattr(run.records, name)))
+        found[name] = unless_refused(lambda name=name: with_texts(getattr(run.records, name)))
     for earlier in stages.STAGES[: stages.NAMES.index(stage.name)]:
         for name in earlier.written(project):
             found[name] = unless_refused(lambda name=name: content(run.folder / name))
