@@ -93,6 +93,7 @@ def modules(node: ast.AST) -> list[str]:
 
 INSTALLED = packages_distributions()
 NOT_ALWAYS_INSTALLED = {
+    "mlflow": ["mlflow-skinny"],
     "opentelemetry": ["opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk"],
     "optimum": ["optimum-onnx"],
 }

@@ -36,6 +36,7 @@ _FETCHING: Final = {
 }
 NOT_INPUTS: Final[Mapping[str, str]] = {
     "project.name": "it names the run folder: another name is another run",
+    "project.track": "where results are logged does not change them",
     "project.path": "where the project file is does not change what it says",
     **{f"project.teacher.{name}": reason for name, reason in _FETCHING.items()},
     **{f"project.teachers.{name}": reason for name, reason in _FETCHING.items()},

@@ -26,6 +26,7 @@ from edgedistill.pipeline.folder import (
 )
 from edgedistill.pipeline.inputs import NOTHING, StageInputs, fingerprint, result_path, select
 from edgedistill.pipeline.run import Run, shows_examples
+from edgedistill.pipeline.tracking import log_run, require_tracker
 from edgedistill.project.schema import Project
 from edgedistill.sizes import SIZES_FILE
 from edgedistill.teacher.gating import describe_rows_needed, refusal
@@ -53,7 +54,7 @@ def _coding(project: Project) -> tuple[str, ...]:
     if any(teacher.few_shot_choice == "similar" for teacher in project.asked):
         paths += ["project.student.backbone", "project.student.max_tokens"]
     if len(project.asked) < len(project.panel):  # a table of labels is read as the project says of its own tables
-        paths += [f"project.data.{name}" for name in ("human", "header", "columns", "ids")]
+        paths += [f"project.data.{name}" for name in ("human", "header_row", "first_row", "columns", "ids")]
     return tuple(paths)
 
 
@@ -333,6 +334,7 @@ def run_stages(
     """
     if run.project.report.compare_with and _stage_index(run.project, until) >= _stage_index(run.project, "export"):
         _require_served_bundle(run.project)
+    require_tracker(run.project)
     _record_rows(run)
     steps = []
     for stage in _stages_of(run.project)[: _stage_index(run.project, until) + 1]:
@@ -340,6 +342,7 @@ def run_stages(
         on_step(steps[-1])
         if stage.name == "gate":
             _require_gate(run)
+    _track(run, until)
     return steps
 
 
@@ -358,13 +361,21 @@ def run_stage(run: Run, name: str, *, on_step: Callable[[StageResult], None] = l
     stage = _stages_of(run.project)[_stage_index(run.project, name)]
     if name == "compare":
         _require_served_bundle(run.project)
+    require_tracker(run.project)
     require_done(run, before=name)
     _record_rows(run)
     step = _step(run, stage)
     on_step(step)
     if stage.name == "gate":
         _require_gate(run)
+    _track(run, name)
     return step
+
+
+def _track(run: Run, last: str) -> None:
+    """Log the run to its tracker once it is evaluated; every stage up to `last` is done."""
+    if run.project.track and _stage_index(run.project, last) >= _stage_index(run.project, "evaluate"):
+        log_run(run, exported=is_done(run, "export"))
 
 
 def require_done(run: Run, *, before: str) -> None:

@@ -39,6 +39,9 @@ class Project(Section):
     questions, go to people."""
     export: ExportSection = ExportSection()
     report: ReportSection = ReportSection()
+    track: Literal["mlflow", "wandb"] | None = None
+    """Log settings, epochs, agreement and the bundle's hashes to MLflow or Weights & Biases, which are extras of the
+    same names; texts are never logged."""
     path: Annotated[Path, Field(exclude=True)] = Path("project.yaml")
 
     @model_validator(mode="after")

@@ -103,6 +103,8 @@ export:
 report:
   examples: 0                   # number of wrongly coded test responses shown in report.html with their text
   # study: runs/mine/ratio      # no default; a study whose curve is shown
+
+# track: mlflow                 # or wandb: log settings, epochs, agreement and hashes there, never texts
 """
 
 HUMAN = """\

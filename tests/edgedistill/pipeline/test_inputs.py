@@ -271,6 +271,7 @@ CHANGES: dict[str, Any] = {
     "report.examples": 3,
     "report.study": "study2",
     "report.compare_with": "served2",
+    "track": "wandb",
 }
 """By field, another value."""
 OF_EXISTING_LABELS: dict[str, Any] = {
