@@ -28,6 +28,7 @@ NAMES_ONLY = {
     "Codebook",
     "Operation",
     "OutputTensor",
+    "ProjectTable",
     "Reading",
     "SubgroupValues",
     "_Edges",

@@ -4,7 +4,9 @@ scorer = Scorer(Bundle.load("bundle"))
 scorer.score(["You worked hard on this."])[0].label
 """
 
-from edgedistill_serve.bundle.loading import Bundle
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from edgedistill_serve.errors import (
     BundleDamaged,
     BundleError,
@@ -33,8 +35,11 @@ from edgedistill_serve.errors import (
     WorkerEnded,
     WrongShape,
 )
-from edgedistill_serve.scoring.scorer import Score, Scorer
-from edgedistill_serve.task.task import Label, Task
+
+if TYPE_CHECKING:  # at run time these are imported on first use, so that edgedistill_serve.cores needs no numpy
+    from edgedistill_serve.bundle.loading import Bundle
+    from edgedistill_serve.scoring.scorer import Score, Scorer
+    from edgedistill_serve.task.task import Label, Task
 
 __all__ = [
     "Bundle",
@@ -69,3 +74,23 @@ __all__ = [
     "WorkerEnded",
     "WrongShape",
 ]
+
+_MODULES = {
+    "Bundle": "edgedistill_serve.bundle.loading",
+    "Label": "edgedistill_serve.task.task",
+    "Score": "edgedistill_serve.scoring.scorer",
+    "Scorer": "edgedistill_serve.scoring.scorer",
+    "Task": "edgedistill_serve.task.task",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

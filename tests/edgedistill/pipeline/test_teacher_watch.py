@@ -242,7 +242,9 @@ def test_the_cost_is_estimated_before_and_stays_within_the_budget_and_a_stopped_
 def test_too_few_coded_responses_and_unknown_teachers_are_errors(tmp_path):
     with StandIn(Model()) as teacher:
         file = write_project(tmp_path, teacher)
-        with pytest.raises(DataError, match=r"alias has coded 0 responses with these settings.*Run `edgedistill gate`"):
+        with pytest.raises(
+            DataError, match=r"alias has coded 0 responses with these settings.*Run `edgedistill gate PROJECT`"
+        ):
             watch_teacher(run_of(file), QUICK)
         with pytest.raises(ArgumentError, match="there is no teacher 'other' with an endpoint; there is alias"):
             watch_teacher(run_of(file), WatchOptions("other"))
