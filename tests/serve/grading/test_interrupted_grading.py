@@ -10,7 +10,9 @@ import time
 
 import pytest
 
+from edgedistill_serve import Scorer
 from edgedistill_serve.errors import DataError
+from edgedistill_serve.grading.grade import grade
 from edgedistill_serve.grading.storage import LocalFolder
 from edgedistill_serve.grading.table_reader import TableRow, read_rows
 from edgedistill_serve.grading.table_writer import table_writer
@@ -92,6 +94,15 @@ def test_a_folder_of_parts_is_the_same_after_a_kill(bundle, folder):
     assert sum(part["rows"] for part in manifest["parts"]) == 6_000
     refused = start(bundle, folder / "in.csv", f"{folder}/again/", "--to", "csv")
     assert "has a graded table already. Use --force to replace it." in refused.communicate()[1]
+
+
+def test_what_a_worker_that_was_killed_left_is_not_in_a_complete_folder(bundle, folder):
+    def leave(counts, _share):
+        (folder / "parts" / f".part-00001.parquet.{counts.read}.edgedistill-part").write_text(SECRET)
+
+    source, target = folder / "in.csv", f"{folder / 'parts'}/"
+    grade(Scorer(bundle, threads=1), source, target, part_rows=4_000, write_format="jsonl", progress=leave)
+    assert names(folder / "parts") == ["manifest.json", "part-00000.jsonl", "part-00001.jsonl"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)])

@@ -209,7 +209,8 @@ class Parts:
             put_together(self.form, openers, file, rows=total(whole).written)
 
     def complete(self, whole: list[Part]) -> None:
-        """Write the final manifest, which has the accounts of all parts."""
+        """Write the final manifest, which has the accounts of all parts; delete what killed workers left."""
+        self._sweep(self.folder.names(), range(len(whole)))
         listed = [
             {"file": self.name(number), "rows": part.counts.written, "bytes": part.bytes, "sha256": part.sha256}
             for number, part in enumerate(whole)
