@@ -1,8 +1,9 @@
 """Export a fine-tuned checkpoint as a verified bundle: ONNX fp32, int8, and the agreement of each step."""
 
 import os
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgedistill_serve.lazy_names import lazy_names
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads OpenMP, whose threads would spin
 
@@ -33,13 +34,7 @@ _MODULES = {
     "export_bundle": "edgedistill_export.bundling",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -4,8 +4,7 @@ scorer = Scorer(Bundle.load("bundle"))
 scorer.score(["You worked hard on this."])[0].label
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgedistill_serve.errors import (
     BundleDamaged,
@@ -35,6 +34,7 @@ from edgedistill_serve.errors import (
     WorkerEnded,
     WrongShape,
 )
+from edgedistill_serve.lazy_names import lazy_names
 
 if TYPE_CHECKING:  # at run time these are imported on first use, so that edgedistill_serve.cores needs no numpy
     from edgedistill_serve.bundle.loading import Bundle
@@ -83,13 +83,7 @@ _MODULES = {
     "Task": "edgedistill_serve.task.task",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -232,22 +232,8 @@ class Encoder:
             if part or not kept:
                 kept.append(part)
                 room -= separators + len(part)
-        context_tokens_lost = lost.total()
-        lost["response"] = response.total - len(read)
-        ids, type_ids = template.fill_apart(kept, read) if texts else template.fill([read])
-        blank = is_blank(row["response"])
-        return Encoded(
-            ids,
-            type_ids,
-            response.total,
-            response.total > available,
-            blank,
-            self._unknown_share(response, read, blank),
-            sum(len(tokens) for _, tokens in texts),
-            context_tokens_lost,
-            count_letters(row["response"]),
-            tuple((name, count) for name, count in lost.items() if count),
-        )
+        filled = template.fill_apart(kept, read) if texts else template.fill([read])
+        return self._encoded(row, response, read, filled, sum(len(tokens) for _, tokens in texts), lost)
 
     def _tokenize(self, texts: list[str], *, whole: bool = False) -> list[_Tokens]:
         try:
@@ -306,22 +292,30 @@ class Encoder:
             kept, lost = self._cut_context(row, context.ids, available - len(read))
             texts.insert(0, kept)
             context_tokens = context.total
-        context_tokens_lost = sum(lost.values())
-        if response.total > available:
-            lost["response"] = response.total - available
-        ids, type_ids = template.fill(texts)
+        return self._encoded(row, response, read, template.fill(texts), context_tokens, lost)
+
+    def _encoded(
+        self,
+        row: Mapping[str, str],
+        response: _Tokens,
+        read: list[int],
+        filled: tuple[tuple[int, ...], tuple[int, ...]],
+        context_tokens: int,
+        lost: Mapping[str, int],
+    ) -> Encoded:
+        """Return a row with what was cut: ``read`` of the response's tokens are left, ``lost`` is of its context."""
         blank = is_blank(row["response"])
+        cut = {**lost, "response": response.total - len(read)}
         return Encoded(
-            ids,
-            type_ids,
+            *filled,
             response.total,
-            response.total > available,
+            cut["response"] > 0,
             blank,
             self._unknown_share(response, read, blank),
             context_tokens,
-            context_tokens_lost,
+            sum(lost.values()),
             count_letters(row["response"]),
-            tuple(lost.items()),
+            tuple((name, count) for name, count in cut.items() if count),
         )
 
     def _cut_context(self, row: Mapping[str, str], ids: list[int], room: int) -> tuple[list[int], dict[str, int]]:

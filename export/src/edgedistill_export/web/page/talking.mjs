@@ -52,7 +52,7 @@ export class Asker {
   }
 
   broken() {
-    this.fault = new Refusal(told("other", new Fault("fault_workers")));
+    this.fault = new Refusal(refusal("other", new Fault("fault_workers")));
     for (const { reject } of this.waiting.values()) reject(this.fault);
     this.waiting.clear();
   }
@@ -77,13 +77,13 @@ export function answering(tasks, kinds, stopped = new Set()) {
 }
 
 function failure(error, kinds) {
-  if (error instanceof Refusal) return told(error.kind, error);
+  if (error instanceof Refusal) return refusal(error.kind, error);
   const kind = Object.keys(kinds).find((name) => error instanceof kinds[name]);
-  if (kind) return told(kind, error);
+  if (kind) return refusal(kind, error);
   // Only the page's own errors are known not to contain text of a response.
-  return told("other", new Fault("fault_browser", { error: error.name }));
+  return refusal("other", new Fault("fault_browser", { error: error.name }));
 }
 
-function told(kind, { message, key, values }) {
+function refusal(kind, { message, key, values }) {
   return { kind, message, key, values };
 }
