@@ -29,7 +29,7 @@ FIRST_LINE_SECONDS = 10.0
 """A task that takes less writes no plain line."""
 _LINE_SECONDS = 30.0
 _LEAST_SHARE = 0.02
-"""Of a smaller part of the work nothing can be told about the rest."""
+"""A smaller part of the work predicts nothing about the rest."""
 
 
 def describe_time_left(done: int, of: int, seconds: float) -> str:

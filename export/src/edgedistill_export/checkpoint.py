@@ -143,7 +143,7 @@ class Checkpoint:
 
     @property
     def marks_response(self) -> bool:
-        """Whether the model is told which tokens are the response's."""
+        """Whether the model reads which tokens are the response's."""
         return self.reads_segments and has_context(self.task)
 
     def _score(self, encoded: Encoded, model: Any) -> dict[str, npt.NDArray[np.float32]]:

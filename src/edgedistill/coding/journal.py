@@ -1,7 +1,7 @@
 """The journal of a coding: every event as one line of JSON, on disk before it counts.
 
 An event is appended, flushed and synced before `Journal.append` returns. A process that is killed leaves whole lines,
-and at most a part of the line that it was writing, which nobody was told is saved; the next process removes it. A line
+and at most a part of the line that it was writing, which no coder saw as saved; the next process removes it. A line
 that cannot be written (a full disk) is taken back, so that the journal always ends with a whole line.
 
 Opened        the codebook and the settings with which a coding began or continued

@@ -391,4 +391,4 @@ def _outlook(
         return "flat", f"the curve is flat: {rise}; more train codes are not expected to help this student"
     if doubling.low > 0:
         return "rising", f"the curve rises: {rise}"
-    return "uncertain", f"whether the curve still rises cannot be told: {rise}"
+    return "uncertain", f"the rows do not show whether the curve still rises: {rise}"

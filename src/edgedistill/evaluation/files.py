@@ -100,6 +100,7 @@ def to_plain(value: object) -> Any:
 def _plain_number(value: object) -> object:
     if isinstance(value, np.generic):
         return value.item()
+    # The error that msgspec asks of a hook for types that it does not know.
     raise NotImplementedError(f"{type(value).__name__} cannot be written as JSON")
 
 

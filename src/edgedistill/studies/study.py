@@ -29,7 +29,7 @@ _AS_PUBLISHED = (
 )
 
 _TRIAL = (
-    f"A TRIAL WITH ONE SEED: it shows that the study runs, and no effect of it can be told from chance. Give "
+    f"A TRIAL WITH ONE SEED: it shows that the study runs, and no effect in it can be distinguished from chance. Give "
     f"{FEWEST_SEEDS} seeds or more for results."
 )
 

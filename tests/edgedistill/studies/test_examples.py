@@ -61,7 +61,7 @@ def test_a_trial_with_one_seed_says_so_in_its_title_and_notes(label_source, exam
     made(examples, "label-source")  # for the other tests
     assert trial.made == 0
     assert "(TRIAL WITH ONE SEED)" in table
-    assert "no effect of it can be told from chance" in table
+    assert "no effect in it can be distinguished from chance" in table
     assert "TRIAL" not in (label_source.folder / "table.md").read_text("utf-8")
 
 

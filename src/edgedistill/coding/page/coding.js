@@ -63,7 +63,7 @@ addEventListener("beforeunload", (event) => {
   if (waiting || page.failed || noteTimer || isUnsaved) event.preventDefault();
 });
 
-// Tell the program something; where it is not saved, say so and offer to try again.
+// Send something to the program; where it is not saved, say so and offer to try again.
 async function save(what, action, fields, then, isAgain = false) {
   chip("Saving…");
   try {

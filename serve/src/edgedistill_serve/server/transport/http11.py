@@ -312,7 +312,7 @@ class Connection(asyncio.BufferedProtocol):
     def rest_may_be_long(self) -> bool:
         """Whether the rest of the body may be longer than what is discarded, so that the connection must be closed.
 
-        A client that was not told so could send its next request on a connection that is about to be aborted.
+        A client that does not know this could send its next request on a connection that is about to be aborted.
         """
         return self._is_chunked or self._body_bytes > self._most_discarded
 
