@@ -95,10 +95,10 @@ RULES: tuple[tuple[str, str], ...] = (
     (
         "Promise about accepted responses",
         (
-            "With the aim at_most_wrong, a share of wrong codes among the accepted responses is promised if "
-            "fixed-sequence tests on validation rows show it for the graph that is served (Angelopoulos et al. 2021). "
-            "The test rows do not decide about the promise; if the lower limit of their error rate is above the "
-            "promised share, they contradict it."
+            "With the aim at_most_wrong and a share S, the report promises that at most the share S of the accepted "
+            "codes is wrong, if a test on the validation rows shows it for the graph that is served (fixed-sequence "
+            "tests, Angelopoulos et al. 2021). The test rows do not establish the promise; if the lower limit of their "
+            "error rate is above S, they contradict it."
         ),
     ),
     (

@@ -45,7 +45,7 @@ STEPS_PER_TURN = 30_000_000
 """The event loop answers others at least this often, in processor time of its thread."""
 KEPT_BYTES = 150_000
 """Memory that one connection can make the server keep, beyond the limit of bodies."""
-MEMORY_PER_BYTE = 40
+MEMORY_PER_BYTE = 50
 
 
 class Client:
