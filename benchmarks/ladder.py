@@ -1,141 +1,223 @@
-"""A nano student beside one with the backbone's six layers, on five sets: κ, bytes of the bundle, texts per second.
+"""Students of four sizes on five sets: κ, bytes, texts per second, and how often the smallest-not-worse rule is right.
 
-    python benchmarks/ladder.py SHARED --out FOLDER --kinds nano frozen
-    python benchmarks/ladder.py SHARED --out FOLDER --kinds nano frozen fine-tuned --summary docs/results/ladder.json
+    python benchmarks/ladder.py SHARED --out FOLDER --sets beetle babe
+    python benchmarks/ladder.py SHARED --out FOLDER --summary docs/results/ladder.json
 
-SHARED contains `data/` with beetle, networks, babe, hyperbole and intimacy. Rows are those of `students.py`: the first
-400 shuffled train rows validate, ROWS others train. FOLDER gets a folder per student, with its checkpoint, the int8
-bundle and the labels of the test rows; what is there is not made again, so that a stopped benchmark continues.
+SHARED contains `data/` with beetle, networks, babe, hyperbole and intimacy. As in `students.py`, 400 train rows
+validate and ROWS others train, all with human codes. The students are made as `student: {sizes: [nano, frozen, 3, 6]}`
+makes them: the six layers are fine-tuned, three layers and nano learn from them (nano also on the texts of the other
+train rows), and the frozen encoder has a linear classifier. FOLDER gets a folder per set and seed with the checkpoints,
+the int8 bundles and the labels of validation and test rows; what is there is not made again.
 
-The summary has for each set and test file κ of each student and what nano loses to the others, with 95 % intervals over
-rows (paired on the same rows), the bytes of each bundle, and the speeds of all bundles of the set measured side by
-side: texts per second of processor time from text to score, on one thread, the median of interleaved rounds.
+The summary has for each set, seed and size κ on each test file and what the size loses to the six layers, with 95 %
+intervals over rows (paired on the same rows); the bytes of the bundle; and texts per second of processor time from text
+to score, all sizes in turns on one thread, the median of the rounds. `rule` repeats the choice of `student.sizes` on
+random samples of 100, 200 and 400 validation rows, and counts how often the size that it picks loses at most the margin
+(.03 of κ) to the best size on the test rows.
 """
 
 import argparse
 import json
 import statistics
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from students import TASKS, Run, parts
 
 from edgedistill.agreement import Estimate, agreement
+from edgedistill.agreement.confusion import kappas
 from edgedistill.agreement.paired import change
-from edgedistill.data.types import MixtureRow, ValidationRows
-from edgedistill.project.student import StudentSection
+from edgedistill.project.student import ShrinkSection, StudentSection
 from edgedistill.student import backbone_folder, train_student
+from edgedistill.student.compression import compress_student
 from edgedistill.student.frozen import train_frozen_student
 from edgedistill.student.model import choose_max_tokens
 from edgedistill.student.nano import train_nano_student
+from edgedistill.student.sizes import with_soft_labels
 from edgedistill_export import ExportPlan, export_bundle
+from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve import Bundle, Scorer
-from edgedistill_serve.task.task import task_inputs
+from edgedistill_serve.task.task import Task, task_inputs
 
 CONSOLE = Console(width=150)
-KINDS = ("nano", "frozen", "fine-tuned")
-ROUNDS, TIMED_ROWS = 7, 200
+SIZES = ("nano", "3 layers", "6 layers", "frozen")
+"""In ascending order of bytes, as far as int8 is served."""
+LARGEST = "6 layers"
+MARGIN = 0.03
+ROUNDS, TIMED_ROWS, DRAWS, RESAMPLES = 7, 200, 200, 200
 
 
-def train(kind: str, run: Run, data: Path, folder: Path) -> None:
-    """Train a student, export it with int8, and write the labels of the test rows."""
-    training, validation, tests = parts(run, data)
+def make(run: Run, data: Path, folder: Path) -> None:
+    """Train and export the students that are missing, and write the labels of validation and test rows."""
+    training, validation, tests, texts = parts(run, data)
     task, backbone = TASKS[run.data], backbone_folder("minilm", Path())
     max_tokens = choose_max_tokens(backbone, task, (row.inputs for row in training))
-    start = time.process_time()
-    _train(kind, run, training, validation, max_tokens, folder)
-    seconds = time.process_time() - start
-    rows = [dict(row.response.inputs) for row in validation]
-    plan = ExportPlan(run.data, task, max_tokens, "int8", 0.05, fp32_beside=False)
-    exported = export_bundle(folder / "student", folder / "bundle", plan, rows)
-    scorer = Scorer(exported.bundle)
-    labels = {
-        name: [score.label for score in scorer.score([task_inputs(row, task) for row in test])]
-        for name, test in tests.items()
-    }
-    result = {
-        "run": asdict(run),
-        "kind": kind,
-        "rows": len(training),
-        "max_tokens": max_tokens,
-        "training_cpu_seconds": round(seconds, 1),
-        "served": exported.served,
-        "bytes": sum(file.stat().st_size for file in (folder / "bundle").rglob("*") if file.is_file()),
-        "int8_flips": [exported.steps[-1].flips, exported.steps[-1].rows],
-        "codes": {name: [row["label"] for row in test] for name, test in tests.items()},
-        "labels": labels,
-    }
-    (folder / "result.part").write_text(json.dumps(result), "utf-8")
-    (folder / "result.part").rename(folder / "result.json")
-
-
-def _train(
-    kind: str, run: Run, training: Sequence[MixtureRow], validation: ValidationRows, max_tokens: int, folder: Path
-) -> None:
-    task, backbone = TASKS[run.data], backbone_folder("minilm", Path())
     section = StudentSection(max_tokens=max_tokens, seeds=(run.seed,))
-    if kind == "nano":
-        section = section.model_copy(update={"kind": "nano"})
-        train_nano_student(training, validation, task, section, backbone, folder / "student", folder / "start")
-    elif kind == "frozen":
-        train_frozen_student(training, validation, task, section, backbone, folder / "student")
-    else:
-        kept = folder / "search"
-        kept.mkdir(parents=True, exist_ok=True)
-        train_student(training, validation, task, section, backbone, folder / "student", kept=kept)
+    validating = [dict(row.response.inputs) for row in validation]
+    inputs = {"validation": validating} | {
+        name: [{one: row[one] for one in task.inputs} for row in rows] for name, rows in tests.items()
+    }
+    codes = {"validation": list(validation.labels)} | {
+        name: [row["label"] for row in rows] for name, rows in tests.items()
+    }
+    largest = folder / LARGEST / "student"
+    for size in (LARGEST, "3 layers", "nano", "frozen"):
+        place = folder / size
+        if (place / "result.json").exists():
+            continue
+        start = time.process_time()
+        if size == LARGEST:
+            train_student(training, validation, task, section, backbone, largest)
+        elif size == "3 layers":
+            known = [row.inputs for row in training]
+            compress_student(
+                largest, place / "student", known, validating, task, ShrinkSection(layers=3, seed=run.seed), max_tokens
+            )
+        elif size == "nano":
+            rows = with_soft_labels(training, texts, Checkpoint.load(largest, task, max_tokens), validation)
+            loss = section.loss.model_copy(update={"targets": "soft"})
+            small = section.model_copy(update={"kind": "nano", "loss": loss})
+            train_nano_student(rows, validation, task, small, backbone, place / "student", place / "start")
+        else:
+            train_frozen_student(training, validation, task, section, backbone, place / "student")
+        seconds = time.process_time() - start
+        plan = ExportPlan(run.data, task, max_tokens, "int8", 0.05, fp32_beside=False)
+        exported = export_bundle(place / "student", place / "bundle", plan, validating)
+        scorer = Scorer(exported.bundle)
+        result = {
+            "rows": len(training),
+            "training_cpu_seconds": round(seconds, 1),
+            "served": exported.served,
+            "bytes": sum(file.stat().st_size for file in (place / "bundle").rglob("*") if file.is_file()),
+            "codes": codes,
+            "labels": {
+                name: [score.label for score in scorer.score([task_inputs(row, task) for row in rows])]
+                for name, rows in inputs.items()
+            },
+        }
+        (place / "result.part").write_text(json.dumps(result), "utf-8")
+        (place / "result.part").rename(place / "result.json")
 
 
-def speeds(folders: Mapping[str, Path], rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """Texts per second of processor time of each bundle, and the ratio to those of the fine-tuned student."""
-    scorers = {kind: Scorer(Bundle.load(each / "bundle"), threads=1, score_cache=0) for kind, each in folders.items()}
+def speeds(folder: Path, rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, float]]:
+    """Texts per second of processor time of each bundle, and the ratio to those of the six layers."""
+    scorers = {size: Scorer(Bundle.load(folder / size / "bundle"), threads=1, score_cache=0) for size in SIZES}
     rounds: list[dict[str, float]] = []
     for _ in range(ROUNDS):
         measured = {}
-        for kind, scorer in scorers.items():
+        for size, scorer in scorers.items():
             start = time.process_time()
             scorer.score(rows)
-            measured[kind] = len(rows) / max(time.process_time() - start, 1e-9)
+            measured[size] = len(rows) / max(time.process_time() - start, 1e-9)
         rounds.append(measured)
     return {
-        kind: {
-            "texts_per_second": round(statistics.median(each[kind] for each in rounds), 1),
-            "cpu_seconds_per_1000": round(1000 / statistics.median(each[kind] for each in rounds), 3),
-            **(
-                {"times_fine_tuned": round(statistics.median(each[kind] / each["fine-tuned"] for each in rounds), 1)}
-                if "fine-tuned" in scorers
-                else {}
-            ),
+        size: {
+            "texts_per_second": round(statistics.median(each[size] for each in rounds), 1),
+            "cpu_seconds_per_1000": round(1000 / statistics.median(each[size] for each in rounds), 3),
+            "times_6_layers": round(statistics.median(each[size] / each[LARGEST] for each in rounds), 1),
         }
-        for kind in scorers
+        for size in SIZES
     }
 
 
-def summarize(folders: Mapping[str, Path], run: Run, data: Path) -> dict[str, Any]:
+Codes = NDArray[np.int64]
+
+
+def kappas_of(drawn: NDArray[np.int64], codes: Codes, labels: Mapping[str, Codes], task: Task) -> dict[str, Any]:
+    """κ of each size on each sample of rows, of shape (samples,).
+
+    Args:
+        drawn: How often each row is in each sample, of shape (samples, rows).
+        codes: Human codes by place of the label.
+        labels: Labels of each size.
+        task: The task.
+    """
+    count = len(task.names)
+    return {
+        size: kappas(
+            (drawn @ np.eye(count**2)[codes * count + given]).reshape(-1, count, count),
+            quadratic=task.kind == "ordinal",
+        )
+        for size, given in labels.items()
+    }
+
+
+def picked(drawn: NDArray[np.int64], codes: Codes, labels: Mapping[str, Codes], task: Task) -> str:
+    """The smallest size that is not worse than the best; the first sample is the rows, the others resample them."""
+    found = kappas_of(drawn, codes, labels, task)
+    best = max(SIZES, key=lambda size: found[size][0])
+    for size in SIZES:
+        lost = found[best] - found[size]
+        if size == best or np.nanpercentile(lost[1:], 97.5) <= MARGIN:
+            return size
+    raise AssertionError("the best is not worse than itself")
+
+
+def rule(results: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """How often the size picked on a sample of validation rows loses at most the margin on the test rows."""
+    place = {name: number for number, name in enumerate(task.names)}
+
+    def numbers(names: Sequence[str]) -> Codes:
+        return np.array([place[name] for name in names])
+
+    codes = results[LARGEST]["codes"]
+    figures: dict[str, Any] = {}
+    truth = {}
+    for test in codes:
+        if test != "validation":
+            labels = {size: numbers(results[size]["labels"][test]) for size in SIZES}
+            whole = np.ones((1, len(codes[test])), int)
+            truth[test] = {
+                size: float(each[0]) for size, each in kappas_of(whole, numbers(codes[test]), labels, task).items()
+            }
+    labels = {size: numbers(results[size]["labels"]["validation"]) for size in SIZES}
+    validation = numbers(codes["validation"])
+    rng = np.random.default_rng(0)
+    for count in (100, 200, 400):
+        picks = []
+        for _ in range(DRAWS):
+            some = rng.choice(len(validation), count, replace=True)
+            drawn = np.vstack([np.ones(count, int), rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)])
+            picks.append(picked(drawn, validation[some], {size: labels[size][some] for size in SIZES}, task))
+        figures[f"{count} rows"] = {
+            "picked": {size: round(number / DRAWS, 3) for size, number in Counter(picks).items()},
+            "right": {
+                test: round(sum(max(found.values()) - found[size] <= MARGIN for size in picks) / DRAWS, 3)
+                for test, found in truth.items()
+            },
+        }
+    return figures
+
+
+def summarize(folder: Path, run: Run, data: Path) -> dict[str, Any]:
     """Return the figures of one set and seed."""
-    task, (_, _, tests) = TASKS[run.data], parts(run, data)
-    results = {kind: json.loads((folder / "result.json").read_text("utf-8")) for kind, folder in folders.items()}
+    task, tests = TASKS[run.data], parts(run, data)[2]
+    results = {size: json.loads((folder / size / "result.json").read_text("utf-8")) for size in SIZES}
     rows = [task_inputs(row, task) for test in tests.values() for row in test][:TIMED_ROWS]
     measured: dict[str, Any] = {
-        kind: {name: found[name] for name in ("rows", "bytes", "served", "int8_flips", "training_cpu_seconds")}
-        for kind, found in results.items()
+        size: {name: found[name] for name in ("rows", "bytes", "served", "training_cpu_seconds")}
+        for size, found in results.items()
     }
-    for kind, found in speeds(folders, rows).items():
-        measured[kind] |= found
-    for kind, found in results.items():
-        measured[kind]["kappa"] = {
+    for size, found in speeds(folder, rows).items():
+        measured[size] |= found
+    for size, found in results.items():
+        measured[size]["kappa"] = {
             name: _estimate(agreement(codes, found["labels"][name], task).kappa)
             for name, codes in found["codes"].items()
         }
-        if "nano" in results and kind != "nano":
-            measured[kind]["kappa_that_nano_loses"] = {
-                name: _estimate(change(codes, found["labels"][name], results["nano"]["labels"][name], task).kappa_lost)
+        if size != LARGEST:
+            measured[size]["kappa_lost"] = {
+                name: _estimate(change(codes, results[LARGEST]["labels"][name], found["labels"][name], task).kappa_lost)
                 for name, codes in found["codes"].items()
             }
-    return measured
+    return measured | {"rule": rule(results, task)}
 
 
 def _estimate(found: Estimate | None) -> list[float] | None:
@@ -143,28 +225,25 @@ def _estimate(found: Estimate | None) -> list[float] | None:
 
 
 def main() -> None:
-    """Train what is missing; write the summary of what is there."""
+    """Make what is missing; write the summary of what is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shared", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sets", nargs="*", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=KINDS)
-    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--rows", type=int, default=600)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--summary", type=Path)
     given = parser.parse_args()
+    torch.set_num_threads(1)
     data, summary = given.shared / "data", {}
     for seed in given.seeds:
         for name in given.sets:
             run = Run("all-rows", name, "human", given.rows, "standard", seed)
-            folders = {kind: given.out / f"{name}-{given.rows}-{kind}-{seed}" for kind in KINDS}
-            for kind in given.kinds:
-                if not (folders[kind] / "result.json").exists():
-                    train(kind, run, data, folders[kind])
-            there = {kind: folder for kind, folder in folders.items() if (folder / "result.json").exists()}
-            summary[f"{name}-{seed}"] = summarize(there, run, data)
-            CONSOLE.print(name, seed, summary[f"{name}-{seed}"])
+            folder = given.out / f"{name}-{given.rows}-{seed}"
+            make(run, data, folder)
             if given.summary:
+                summary[f"{name}-{seed}"] = summarize(folder, run, data)
+                CONSOLE.print(name, seed, summary[f"{name}-{seed}"])
                 given.summary.write_text(json.dumps(summary, indent=1) + "\n", "utf-8")
 
 
