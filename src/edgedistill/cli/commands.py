@@ -34,8 +34,6 @@ from edgedistill.cli.evaluate import (
     CodedFileOptions,
     Coders,
     Groups,
-    IdColumn,
-    LabelColumn,
     On,
     Out,
     Positive,
@@ -61,12 +59,14 @@ from edgedistill.cli.project_argument import ProjectFile, complete_commands, typ
 from edgedistill.cli.report import preregister, report
 from edgedistill.cli.review import review_app
 from edgedistill.cli.study import study_app
+from edgedistill.cli.table_options import TableOptions, reads_table
 from edgedistill.cli.teacher import teacher_app
 from edgedistill.cli.terminal import Terminal
 from edgedistill.data import read_records
 from edgedistill.errors import ArgumentError, EdgeDistillError, Paused
 from edgedistill.runnable_project import Project
 from edgedistill_serve.cli.terminal import escape_unencodable, one_line
+from edgedistill_serve.task.task import INPUTS
 
 if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
     from edgedistill.pipeline import Run, StageResult
@@ -347,14 +347,14 @@ def _export(
     )
 
 
+@reads_table("id", *INPUTS, "label", of="With --on: ")
 def _compare(
     target: ComparedTarget,
+    table: TableOptions,
     new: NewBundle = None,
     on: ComparedOn = None,
     served: Served = None,
     project: ComparedProject = None,
-    label_column: LabelColumn = None,
-    id_column: IdColumn = None,
     group: PartColumns = None,
     clusters: Clusters = None,
     smallest: PartRows = None,
@@ -372,11 +372,11 @@ def _compare(
     Example, on a project's locked test rows: edgedistill compare praise.yaml --served served
     """
     terminal = Terminal(as_json=as_json)
-    options = CompareOptions(project, label_column, id_column, tuple(group or ()), clusters, smallest, out)
+    options = CompareOptions(project, tuple(group or ()), clusters, smallest, out)
     if new is not None or on is not None:
         if served is not None:
             raise ArgumentError("--served is for a project; two bundles are named one after the other")
-        compare_on(target, new, on, options, terminal)
+        compare_on(target, new, on, options, table, terminal)
         return
     if target.is_dir():
         raise ArgumentError(
@@ -384,7 +384,7 @@ def _compare(
             where=str(target),
             hint="Example: edgedistill compare OLD_BUNDLE NEW_BUNDLE --on coded.csv.",
         )
-    if given := ", ".join(options.given()):
+    if given := ", ".join((*options.given(), *table.given())):
         raise ArgumentError(f"{given} needs two bundles and --on, a coded file")
 
     def work(run: "Run", on_step: "Callable[[StageResult], None]") -> None:
@@ -395,12 +395,12 @@ def _compare(
     _run_stages(target, terminal, work, StageOptions(offline, accept_teacher, served=served))
 
 
+@reads_table("id", *INPUTS, "label", of="With --on: ")
 def _evaluate(
     target: Target,
+    table: TableOptions,
     on: On = None,
     project: ProjectOption = None,
-    label_column: LabelColumn = None,
-    id_column: IdColumn = None,
     group: Groups = None,
     coder: Coders = None,
     clusters: Clusters = None,
@@ -417,20 +417,18 @@ def _evaluate(
 
     A finished bundle on any coded file: edgedistill evaluate BUNDLE --on coded.csv --group school
     """
-    options = CodedFileOptions(
-        project, label_column, id_column, tuple(group or ()), tuple(coder or ()), clusters, positive, smallest, out
-    )
+    options = CodedFileOptions(project, tuple(group or ()), tuple(coder or ()), clusters, positive, smallest, out)
     terminal = Terminal(as_json=as_json)
     if on is not None:
         if offline or accept_teacher:
             raise ArgumentError("--offline and --accept-teacher are about teachers, and no teacher is asked with --on")
-        evaluate_on(target, on, options, terminal)
+        evaluate_on(target, on, options, table, terminal)
         return
     if target.is_dir():
         raise ArgumentError(
             "a bundle is measured on a coded file", where=str(target), hint="Name the file: --on coded.csv."
         )
-    if given := ", ".join(options.given()):
+    if given := ", ".join((*options.given(), *table.given())):
         raise ArgumentError(f"{given} needs --on, a coded file", hint="Example: edgedistill evaluate BUNDLE --on FILE.")
 
     def work(run: "Run", on_step: "Callable[[StageResult], None]") -> None:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from edgedistill.cli.evaluate import LONGEST_NAME, write_file
 from edgedistill.cli.project_argument import remember_project
+from edgedistill.cli.table_options import TableOptions
 from edgedistill.cli.terminal import Terminal
 from edgedistill.errors import ArgumentError
 from edgedistill.project import read_project
@@ -59,8 +60,6 @@ class CompareOptions:
     """The options of two bundles on a coded file; None and empty if they are not given."""
 
     project: Path | None = None
-    label_column: str | None = None
-    id_column: str | None = None
     group: tuple[str, ...] = ()
     clusters: str | None = None
     smallest: int | None = None
@@ -79,7 +78,9 @@ def with_served(project: Project, served: Path) -> Project:
     return project.model_copy(update={"report": report})
 
 
-def compare_on(old: Path, new: Path | None, on: Path | None, options: CompareOptions, terminal: Terminal) -> None:
+def compare_on(
+    old: Path, new: Path | None, on: Path | None, options: CompareOptions, table: TableOptions, terminal: Terminal
+) -> None:
     """Compare two bundles on a coded file.
 
     Args:
@@ -87,6 +88,7 @@ def compare_on(old: Path, new: Path | None, on: Path | None, options: CompareOpt
         new: That of the other one.
         on: The table.
         options: Columns, and what is reported.
+        table: How the table is read.
         terminal: Prints the result.
 
     Raises:
@@ -99,17 +101,12 @@ def compare_on(old: Path, new: Path | None, on: Path | None, options: CompareOpt
             hint="Example: edgedistill compare OLD_BUNDLE NEW_BUNDLE --on coded.csv.",
         )
     opened = read_project(options.project) if options.project else None
-    groups, clusters = options.group, options.clusters
-    if opened:
-        from edgedistill_serve.grading.table_reader import read_columns
-
-        there = read_columns(on)
-        clusters = clusters or (opened.data.group_by if opened.data.group_by in there else None)
-        groups = groups or tuple(name for name in opened.evaluation.subgroups if name in there)
+    groups, clusters, reading = options.group, options.clusters, table.reading(opened)
 
     from edgedistill.evaluation.bundle_rows import read_bundle_rows
     from edgedistill.evaluation.coded_file import SMALLEST
-    from edgedistill.evaluation.compare_bundles import compare_bundles
+    from edgedistill.evaluation.coded_rows import read_coded_file
+    from edgedistill.evaluation.compare_bundles import compare_bundles, joint_task
     from edgedistill.evaluation.comparison import COMPARISON
     from edgedistill.evaluation.files import to_plain
     from edgedistill_serve import Bundle
@@ -118,12 +115,15 @@ def compare_on(old: Path, new: Path | None, on: Path | None, options: CompareOpt
         return read_bundle_rows(opened.run_folder, bundle.manifest.version) if opened else None
 
     one, other = Bundle.load(old), Bundle.load(new)
+    task = joint_task(one.task, other.task)
+    read = read_coded_file(on, reading, task.inputs, task)
+    if opened:
+        clusters = clusters or (opened.data.group_by if opened.data.group_by in read.columns else None)
+        groups = groups or tuple(name for name in opened.evaluation.subgroups if name in read.columns)
     found = compare_bundles(
         one,
         other,
-        on,
-        label_column=options.label_column or "label",
-        id_column=options.id_column or "id",
+        read,
         groups=groups,
         clusters=clusters,
         smallest=options.smallest or (opened.evaluation.smallest_subgroup if opened else SMALLEST),

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgedistill.cli.project_argument import remember_project
+from edgedistill.cli.table_options import TableOptions
 from edgedistill.cli.terminal import Terminal
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill.project import Project, read_project
@@ -33,12 +34,6 @@ On = Annotated[
 ProjectOption = Annotated[
     Path | None,
     typer.Option("--project", metavar="PROJECT", help="With --on: leaves out the rows that trained the bundle."),
-]
-LabelColumn = Annotated[
-    str | None, typer.Option("--label-column", metavar="NAME", help="With --on: column of human codes; default: label.")
-]
-IdColumn = Annotated[
-    str | None, typer.Option("--id-column", metavar="NAME", help="With --on: column of ids; default: id.")
 ]
 Groups = Annotated[
     list[str] | None,
@@ -69,8 +64,6 @@ class CodedFileOptions:
     """The options of `evaluate --on`; None and empty if they are not given."""
 
     project: Path | None = None
-    label_column: str | None = None
-    id_column: str | None = None
     groups: tuple[str, ...] = ()
     coders: tuple[str, ...] = ()
     clusters: str | None = None
@@ -82,8 +75,6 @@ class CodedFileOptions:
         """Yield the options that are given, as on the command line."""
         for name in (
             "project",
-            "label_column",
-            "id_column",
             "groups",
             "coders",
             "clusters",
@@ -95,13 +86,14 @@ class CodedFileOptions:
                 yield f"--{name.removesuffix('s') if name in ('groups', 'coders') else name.replace('_', '-')}"
 
 
-def evaluate_on(target: Path, coded: Path, options: CodedFileOptions, terminal: Terminal) -> None:
+def evaluate_on(target: Path, coded: Path, options: CodedFileOptions, table: TableOptions, terminal: Terminal) -> None:
     """Measure a bundle on a coded file.
 
     Args:
         target: The bundle's folder, or a project file, whose bundle it is.
         coded: The table.
         options: Columns, and what is reported.
+        table: How the table is read.
         terminal: Prints the result.
 
     Raises:
@@ -116,22 +108,24 @@ def evaluate_on(target: Path, coded: Path, options: CodedFileOptions, terminal: 
     bundle = project.run_folder / "bundle" if project and is_project else target
     evaluation = project.evaluation if project else None
     clusters, groups, coders = options.clusters, options.groups, options.coders
-    if project and evaluation:
-        from edgedistill_serve.grading.table_reader import read_columns
-
-        there = read_columns(coded)
-        clusters = clusters or (project.data.group_by if project.data.group_by in there else None)
-        groups = groups or tuple(name for name in evaluation.subgroups if name in there)
-        coders = coders or tuple(name for name in evaluation.coders if name in there)
+    reading = table.reading(project)
 
     from edgedistill.evaluation.coded_file import SMALLEST, describe_evaluation, evaluate_bundle
+    from edgedistill.evaluation.coded_rows import read_coded_file
     from edgedistill.evaluation.files import to_plain
+    from edgedistill_serve import Bundle
 
+    loaded = Bundle.load(bundle)
+    read = read_coded_file(
+        coded, reading, loaded.task.inputs, loaded.task, coders or (evaluation.coders if evaluation else ())
+    )
+    if project and evaluation:
+        clusters = clusters or (project.data.group_by if project.data.group_by in read.columns else None)
+        groups = groups or tuple(name for name in evaluation.subgroups if name in read.columns)
+        coders = coders or tuple(name for name in evaluation.coders if name in read.columns)
     found = evaluate_bundle(
-        bundle,
-        coded,
-        label_column=options.label_column or "label",
-        id_column=options.id_column or "id",
+        loaded,
+        read,
         groups=groups,
         coders=coders,
         clusters=clusters,
@@ -153,7 +147,8 @@ def evaluate_on(target: Path, coded: Path, options: CodedFileOptions, terminal: 
 def _training_rows(project: Project) -> "DataFrame":
     """Return the rows that trained the student of the project's run, and the validation rows, which selected it.
 
-    Without a training set in the run folder these are the human-coded train rows.
+    Without a training set in the run folder these are the human-coded train rows. Ids that are row numbers are left
+    out: they name other rows in another file.
     """
     from pandas import DataFrame
 
@@ -165,7 +160,8 @@ def _training_rows(project: Project) -> "DataFrame":
     rows = [{"id": each.id, **each.inputs} for each in (*splits.train.responses, *splits.validation.responses)]
     if folder.has(MIXTURE):
         rows += [{"id": row.id, **row.inputs} for row in read_mixture(folder, project.task.inputs)]
-    return DataFrame(rows, columns=["id", *project.task.inputs], dtype=object)
+    columns = [*(["id"] if project.data.ids == "column" else []), *project.task.inputs]
+    return DataFrame(rows, columns=columns, dtype=object)
 
 
 def _show(found: "BundleEvaluation", terminal: Terminal) -> None:

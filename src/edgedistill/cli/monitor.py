@@ -7,15 +7,20 @@ from typing import Annotated
 import typer
 
 from edgedistill.cli.evaluate import write_file
+from edgedistill.cli.table_options import TableOptions, reads_table
 from edgedistill.cli.terminal import Terminal
+from edgedistill.data.types import CODE_COLUMN
 from edgedistill.errors import ArgumentError
+from edgedistill_serve.task.task import INPUTS
 
 ALARM = 5
 """Exit code if something changed, kappa is lower, or the promise is withdrawn."""
 
 
+@reads_table("id", *INPUTS, CODE_COLUMN, of="Of --codes, or with --sheet of --responses: ")
 def monitor(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle in use.")],
+    table: TableOptions,
     journals: Annotated[
         list[Path], typer.Argument(metavar="JOURNAL...", help="Folders and files of serve --journal, grade --journal.")
     ],
@@ -40,10 +45,6 @@ def monitor(
         float, typer.Option("--false-alarms", help="Probability of ever an alarm if nothing changes, at most.")
     ] = 0.05,
     tolerance: Annotated[float, typer.Option("--tolerance", help="A difference of a share that is no alarm.")] = 0.05,
-    id_column: Annotated[str, typer.Option("--id-column", metavar="NAME", help="Column of ids.")] = "id",
-    code_column: Annotated[
-        str, typer.Option("--code-column", metavar="NAME", help="Column of human codes.")
-    ] = "human_code",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Write monitor.json and monitor.html here.")
     ] = None,
@@ -61,36 +62,42 @@ def monitor(
     if sheet is None and (responses or sheet_rows or force):
         raise ArgumentError("--responses, --sheet-rows and --force need --sheet")
 
-    from edgedistill.monitoring.monitor import monitor as monitor_bundle
-    from edgedistill.monitoring.monitor import write_sheet
-    from edgedistill.monitoring.text import describe_report, html_page
+    if (given := ", ".join(table.given())) and codes is None and responses is None:
+        raise ArgumentError(f"{given} is about a table, and there is none", hint="Name it with --codes or --responses.")
+    reading = table.reading()
 
+    from edgedistill.monitoring.codes import read_coded_file
+    from edgedistill.monitoring.monitor import monitor as monitor_bundle
+    from edgedistill.monitoring.monitor import read_responses_file, write_sheet
+    from edgedistill.monitoring.text import describe_report, html_page
+    from edgedistill_serve import Bundle
+
+    loaded = Bundle.load(bundle)
+    texts = responses and read_responses_file(responses, reading, loaded.task.inputs)
+    of_codes = reading.of_another_file() if responses else reading
+    coded = codes and read_coded_file(codes, of_codes, loaded.task)
     if sheet is not None:
         rows, notes = write_sheet(
-            bundle,
+            loaded,
             *journals,
             sheet=sheet,
-            responses=responses,
-            codes=codes,
+            responses=texts,
+            codes=coded,
             rows=sheet_rows,
-            id_column=id_column,
-            code_column=code_column,
             overwrite=force,
         )
         for note in notes:
             terminal.say(f"note: {note}")
-        terminal.say(f"wrote {sheet}: {rows} drawn responses, to be coded in the column {code_column}")
+        terminal.say(f"wrote {sheet}: {rows} drawn responses, to be coded in the column {CODE_COLUMN}")
         terminal.finish({"sheet": str(sheet), "rows": rows, "notes": notes})
         return
     report = monitor_bundle(
-        bundle,
+        loaded,
         *journals,
-        codes=codes,
+        codes=coded,
         since=since,
         false_alarms=false_alarms,
         tolerance=tolerance,
-        id_column=id_column,
-        code_column=code_column,
     )
     for line in describe_report(report):
         terminal.say(line)

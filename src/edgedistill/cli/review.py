@@ -8,12 +8,15 @@ import typer
 
 from edgedistill.cli.label_studio import label_studio_app
 from edgedistill.cli.project_argument import ProjectFile, typed
+from edgedistill.cli.table_options import TableOptions, reads_table
 from edgedistill.cli.terminal import Terminal
 from edgedistill.data import read_records
+from edgedistill.data.given_tables import spelling_hint
+from edgedistill.data.types import CODE_COLUMN
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill.project import read_project
 from edgedistill.runnable_project import Project
-from edgedistill_serve.task.task import quote_label
+from edgedistill_serve.task.task import INPUTS, quote_label
 
 review_app = typer.Typer(
     no_args_is_help=True,
@@ -174,9 +177,11 @@ def curve(
 
 
 @review_app.command()
+@reads_table("id", *INPUTS, CODE_COLUMN, of="Of the sheet: ", texts=False)
 def merge(
     project_file: ProjectFile,
-    coded: Annotated[Path, typer.Argument(metavar="SHEET.csv", help="The sheet with the column human_code filled in.")],
+    table: TableOptions,
+    coded: Annotated[Path, typer.Argument(metavar="SHEET", help="The sheet with the column human_code filled in.")],
     responses: Responses = None,
     skip_uncoded: Annotated[
         bool, typer.Option("--skip-uncoded", help="Import the coded rows and ignore rows without a code.")
@@ -199,19 +204,30 @@ def merge(
     from edgedistill.decisions.coding_sheet import merge_codes, read_codes
 
     terminal = Terminal(as_json=as_json)
-    sheet = read_codes(project, records, coded, responses=responses, accept_older_codebook=accept_older_codebook)
+    sheet = read_codes(
+        project,
+        records,
+        coded,
+        responses=responses,
+        reading=table.reading(project),
+        accept_older_codebook=accept_older_codebook,
+    )
+    for note in sheet.notes:
+        terminal.say(f"  note: {note}")
     for fault in sheet.faults:
         terminal.say(f"  row {fault.row}, id {fault.id!r}: {fault.fault}")
     missing = () if skip_uncoded else sheet.uncoded
     for ident in missing:
         terminal.say(f"  id {ident!r}: no code")
     if sheet.faults or missing:
-        terminal.finish({"faults": [asdict(fault) for fault in sheet.faults], "uncoded": list(sheet.uncoded)})
+        faults = [asdict(fault) for fault in sheet.faults]
+        terminal.finish({"faults": faults, "uncoded": list(sheet.uncoded), "assumed": list(sheet.notes)})
         labels = ", ".join(map(quote_label, sheet.unknown_labels))
+        spelling = spelling_hint(sheet.unknown_labels, project.task.task)
         raise DataError(
             f"{len(sheet.faults)} rows are invalid and {len(missing)} have no code; nothing was imported",
             where=coded.name,
-            hint=(f"The codebook does not have {labels}; use its labels. " if labels else "")
+            hint=(f"The codebook does not have {labels}; use its labels.{spelling} " if labels else "")
             + "Fix them, or ignore rows without a code with --skip-uncoded.",
         )
     result = merge_codes(project, sheet)
@@ -222,4 +238,5 @@ def merge(
         terminal.say(
             f"  wave {wave}: {rows} drawn rows have no code; estimates that use inclusion probabilities need them"
         )
-    terminal.finish({**asdict(result), "file": str(result.file), "uncoded": list(result.uncoded)})
+    about = {"file": str(result.file), "uncoded": list(result.uncoded), "assumed": list(sheet.notes)}
+    terminal.finish({**asdict(result), **about})

@@ -41,8 +41,8 @@ from edgedistill.coding.journal import (
 )
 from edgedistill.coding.table import CodingTable, read_table, write_cells
 from edgedistill.data.twins import fold_text
-from edgedistill.data.types import canonical_code
-from edgedistill.decisions.coding_sheet import CODE_COLUMN, PROBABILITY_COLUMN, SUGGESTION_COLUMNS
+from edgedistill.data.types import CODE_COLUMN, canonical_code
+from edgedistill.decisions.coding_sheet import PROBABILITY_COLUMN, SUGGESTION_COLUMNS
 from edgedistill.errors import ArgumentError, DataError, EdgeDistillError, RunError
 from edgedistill.project.schema import Project
 from edgedistill_serve.grading.delimited import write_records

@@ -21,6 +21,9 @@ from edgedistill.errors import DataError
 from edgedistill_serve.task.contexts import context_hash
 from edgedistill_serve.task.task import NO_LABEL, Task, join_labels, quote_label, split_labels
 
+CODE_COLUMN = "human_code"
+"""The column of a coding sheet that people fill in."""
+
 
 @dataclass(frozen=True, slots=True)
 class Response:

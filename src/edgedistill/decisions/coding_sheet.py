@@ -7,13 +7,14 @@ or the row's inclusion probability, and an empty `human_code`. Texts that look l
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgedistill.data import Records, read_responses
+from edgedistill.data.given_tables import AS_IT_IS, ReadingOptions, read_given_table
 from edgedistill.data.reading import read_all_responses
 from edgedistill.data.twins import same_text
-from edgedistill.data.types import Response, canonical_code
+from edgedistill.data.types import CODE_COLUMN, Response, canonical_code
 from edgedistill.decisions.draws_log import (
     open_rows,
     read_draws,
@@ -30,7 +31,6 @@ from edgedistill_serve.grading.table_writer import table_writer
 from edgedistill_serve.scoring.score import Score
 from edgedistill_serve.task.task import Task, quote_columns, quote_label
 
-CODE_COLUMN = "human_code"
 PROBABILITY_COLUMN = "inclusion_probability"
 SUGGESTION_COLUMNS = ("suggested_label", "probability", "reason")
 
@@ -63,12 +63,14 @@ class ParsedSheet:
         known: Ids that already have the same code.
         uncoded: Ids without a code.
         faults: Rows that cannot be imported.
+        notes: What was assumed when the sheet was read.
     """
 
     codes: tuple[HumanCode, ...]
     known: tuple[str, ...]
     uncoded: tuple[str, ...]
     faults: tuple[SheetFault, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def unknown_labels(self) -> tuple[str, ...]:
@@ -355,6 +357,7 @@ def read_codes(
     coded: Path,
     *,
     responses: Path | None = None,
+    reading: ReadingOptions = AS_IT_IS,
     accept_older_codebook: bool = False,
 ) -> ParsedSheet:
     """Read a completed sheet without importing it.
@@ -364,6 +367,7 @@ def read_codes(
         records: Its rows.
         coded: The sheet.
         responses: The file of responses that the sheet was written from; None for those of the project.
+        reading: How the sheet is read.
         accept_older_codebook: Read rows that `review next` drew before the codebook was changed.
 
     Raises:
@@ -372,7 +376,15 @@ def read_codes(
     """
     splits = records.splits
     name = _reviewed(project).name
-    rows = list(read_rows(coded))
+    table = read_given_table(
+        coded,
+        reading,
+        needed=("id", CODE_COLUMN),
+        optional=(*project.task.inputs, PROBABILITY_COLUMN),
+        codes=(CODE_COLUMN,),
+        task=project.task.task,
+    ).without_empty_rows()
+    rows = table.rows
     log = read_log(project.run_folder)
     draws = log.draws
     drawn = {row.values.get("id", "").strip() for row in rows if row.values.get(PROBABILITY_COLUMN, "").strip()}
@@ -387,7 +399,8 @@ def read_codes(
     reviewed = [row for rows in (splits.train, splits.validation) for row in rows if row.response.file == name]
     known |= {row.response.id: row.response for row in reviewed}
     codes = {row.response.id: row.label for rows in (splits.train, splits.validation, splits.test) for row in rows}
-    return read_sheet(coded.name, rows, known, _codes_in_file(project) | codes, project.task.task)
+    sheet = read_sheet(coded.name, rows, known, _codes_in_file(project) | codes, project.task.task)
+    return replace(sheet, notes=table.notes)
 
 
 def merge_codes(project: Project, sheet: ParsedSheet) -> MergeSummary:

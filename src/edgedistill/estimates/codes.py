@@ -2,16 +2,15 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgedistill.data.given_tables import GivenTable, spelling_hint
 from edgedistill.data.types import canonical_code
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill.estimates.estimators import Flags, Places, Values
 from edgedistill.task import Label, Task
-from edgedistill_serve.grading.table_reader import read_rows
 from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, quote_columns, quote_label, split_labels
 from edgedistill_serve.task.task import Task as ScoredTask
 
@@ -252,7 +251,8 @@ def _task(tables: _Tables) -> ScoredTask:
             "the human codes have labels that the machine never used: "
             f"{', '.join(map(quote_label, unknown[:_SHOWN]))}; "
             f"the machine used {', '.join(map(quote_label, seen[:_SHOWN]))}",
-            hint="Name the labels if the machine may miss one; else correct their spelling.",
+            hint="Name the labels if the machine may miss one; else correct their spelling."
+            + (spelling_hint(unknown, Task("nominal", labels=[*map(Label, seen)])) if len(seen) > 1 else ""),
         )
     if len(seen) < 2:
         raise DataError(
@@ -285,7 +285,8 @@ def _canonical(values: Sequence[Any], task: ScoredTask, table: str, ids: Sequenc
                 f" They are separated by {LABEL_SEPARATOR!r}; {NO_LABEL!r} means none."
                 if task.kind == "multilabel"
                 else ""
-            ),
+            )
+            + spelling_hint(unknown, task),
         )
     return [codes[text] for text in texts]
 
@@ -327,7 +328,7 @@ def _weights(tables: _Tables, source: Mapping[int, int], sample: Flags, notes: l
     for row in np.flatnonzero(sample).tolist():
         text = texts[source[row]]
         try:
-            probability = float(text)
+            probability = float(text.replace(",", "."))  # a spreadsheet may have put a decimal comma
         except ValueError:
             probability = 0.0
         if 0 < probability <= 1:
@@ -370,22 +371,16 @@ def _probabilities(frame: "DataFrame", task: ScoredTask) -> Values | None:
     return found if np.isfinite(found).all() else None
 
 
-def read_frame(path: Path, texts: Collection[str]) -> "DataFrame":
-    """Read a table file as a DataFrame.
+def read_frame(table: GivenTable, texts: Collection[str]) -> "DataFrame":
+    """Return a table as a DataFrame.
 
     Args:
-        path: A CSV, TSV, JSONL or Parquet file.
+        table: The table.
         texts: Columns whose cells stay text. The cells of other columns are numbers if all of them are, or are empty.
-
-    Raises:
-        DataError: The file cannot be read, or has no rows.
     """
     from pandas import DataFrame, to_numeric
 
-    rows = [row.values for row in read_rows(path)]
-    if not rows:
-        raise DataError("has no rows", where=path.name)
-    frame = DataFrame(rows, dtype=object)
+    frame = DataFrame([row.values for row in table.rows], dtype=object)
     for name in frame.columns:
         if name not in texts:
             cells = frame[name].replace("", None)

@@ -40,6 +40,8 @@ from edgedistill_serve.task.task import Task
 if TYPE_CHECKING:  # pandas is imported only where a DataFrame is used
     from pandas import DataFrame
 
+    from edgedistill.data.given_tables import GivenTable
+
 BUNDLE_EVALUATION_VERSION = 1
 """`schema_version` of the `evaluation.json` of a bundle."""
 SMALLEST = 20
@@ -162,7 +164,7 @@ _Coded: TypeAlias = tuple[CodedResponse, Score]
 
 def evaluate_bundle(
     bundle: Bundle | Path | str,
-    coded: "DataFrame | Path | str",
+    coded: "DataFrame | GivenTable | Path | str",
     *,
     label_column: str = "label",
     id_column: str = "id",
@@ -177,8 +179,10 @@ def evaluate_bundle(
 
     Args:
         bundle: The bundle, or its folder.
-        coded: A table file, or a DataFrame, with a column for each input of the bundle and one of human codes.
-        label_column: The column of human codes; rows without a code are set aside.
+        coded: A table file as people have it, or a DataFrame, with a column for each input of the bundle and one of
+            human codes.
+        label_column: The column of human codes; rows without a code are set aside. In a file, its name may be shortened
+            by an ellipsis.
         id_column: The column of ids.
         groups: Columns for whose values agreement is reported, such as a school.
         coders: Columns with the codes of single coders.
@@ -209,6 +213,7 @@ def evaluate_bundle(
         label_column, id_column, tuple(dict.fromkeys(groups)), tuple(dict.fromkeys(coders)), clusters
     )
     table = read_coded_table(coded, columns, task, loaded.manifest.name)
+    columns = table.columns
     split = _without_training_rows(table, training, task)
     scorer = Scorer(loaded)
     scored = _scored(scorer, split.rows)
@@ -304,7 +309,7 @@ def _measured(
     )
     decisions = _decisions(scorer, scored, groups, section.positive)
     guarantee = manifest.guarantee
-    notes = [*([] if known else [_UNKNOWN_TRAINING]), *scorer.notes]
+    notes = [*table.notes, *([] if known else [_UNKNOWN_TRAINING]), *scorer.notes]
     if guarantee is not None and scorer.precision not in guarantee.graphs:
         notes.append(describe_guarantee(guarantee, scorer.precision))
     return BundleEvaluation(

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgedistill.data.given_tables import GivenTable, ReadingOptions, read_given_table, spelling_hint
 from edgedistill.data.tables import Columns, read_labelled
 from edgedistill.data.types import CodedResponse
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill.frames import table_rows
-from edgedistill_serve.grading.table_reader import TableRow, read_rows
+from edgedistill_serve.grading.table_reader import TableRow
 from edgedistill_serve.task.task import Task, quote_columns
 
 if TYPE_CHECKING:  # pandas is imported only where a DataFrame is used
@@ -53,6 +54,8 @@ class CodedTable:
         rows: Those with a human code that can be used.
         set_aside: Number of the others, by reason.
         has_ids: Whether it has a column of ids.
+        columns: Its columns, under their whole names.
+        notes: What was assumed when it was read.
     """
 
     file: str
@@ -61,16 +64,47 @@ class CodedTable:
     rows: tuple[CodedResponse, ...]
     set_aside: Mapping[str, int]
     has_ids: bool
+    columns: CodedColumns = CodedColumns()
+    notes: tuple[str, ...] = ()
 
 
-def read_coded_table(coded: "DataFrame | Path | str", columns: CodedColumns, task: Task, bundle: str) -> CodedTable:
+def read_coded_file(
+    file: Path, reading: ReadingOptions, inputs: Sequence[str], task: Task, coders: Sequence[str] = ()
+) -> GivenTable:
+    """Read the file of a coded table, with the keys ``id``, ``label``, ``split`` and the inputs.
+
+    Args:
+        file: The table.
+        reading: How it is read.
+        inputs: The inputs that it must have.
+        task: The labels.
+        coders: Columns with the codes of single coders.
+
+    Raises:
+        DataError: It cannot be read, or a column is missing.
+    """
+    return read_given_table(
+        file,
+        reading,
+        needed=("label", *inputs),
+        optional=("id", "split"),
+        texts=inputs,
+        codes=("label",),
+        coders=coders,
+        task=task,
+    )
+
+
+def read_coded_table(
+    coded: "DataFrame | GivenTable | Path | str", columns: CodedColumns, task: Task, bundle: str
+) -> CodedTable:
     """Read a coded table.
 
     Rows whose column ``split`` is ``train`` or ``validation`` are set aside.
 
     Args:
-        coded: A table file, or a DataFrame.
-        columns: Its columns.
+        coded: A table file, also one that is read already, or a DataFrame.
+        columns: Its columns; of a file, they may be named as a person does.
         task: The inputs that it must have, and the labels that it may have.
         bundle: The bundle that reads the inputs, for messages.
 
@@ -79,9 +113,13 @@ def read_coded_table(coded: "DataFrame | Path | str", columns: CodedColumns, tas
         DataError: It cannot be read, a column is missing, a label is unknown, or no row is coded.
     """
     if isinstance(coded, str | Path):
-        file = Path(coded)
-        name, lines = file.name, list(read_rows(file))
-        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        named = {key: name for key, name in (("label", columns.label), ("id", columns.id)) if key != name}
+        coded = read_coded_file(Path(coded), ReadingOptions(named), task.inputs, task, columns.coders)
+    notes: tuple[str, ...] = ()
+    if isinstance(coded, GivenTable):
+        name, lines, notes = coded.name, list(coded.rows), coded.notes
+        sha256 = hashlib.sha256(coded.path.read_bytes()).hexdigest()
+        columns = _whole_names(coded, columns)
     elif hasattr(coded, "columns"):
         name, lines = "coded", list(table_rows(coded, columns.id))
         sha256 = hashlib.sha256(json.dumps([[line.row, line.values] for line in lines]).encode()).hexdigest()
@@ -98,18 +136,30 @@ def read_coded_table(coded: "DataFrame | Path | str", columns: CodedColumns, tas
         found = read_labelled(name, used, meaning)
     except DataError as error:
         hint = f"Fix these rows; the labels of the bundle are {', '.join(task.names)}."
+        if isinstance(coded, GivenTable):
+            codes = (line.values[column] for line in used for column in ("label", *columns.coders))
+            hint += f" The codes are in the column {coded.describe('label')}.{spelling_hint(codes, task)}"
         raise DataError(error.what, where=error.where, hint=hint) from None
     set_aside = Counter(each.reason for each in found.set_aside)
     if chosen_by := len(lines) - len(measured):
         set_aside["train or validation row, by its column split"] = chosen_by
     rows = tuple(row.coded for row in found.rows)
     require_rows(len(rows), name, len(lines), set_aside)
-    return CodedTable(name, sha256, len(lines), rows, dict(set_aside), has_ids)
+    return CodedTable(name, sha256, len(lines), rows, dict(set_aside), has_ids, columns, notes)
+
+
+def _whole_names(table: GivenTable, columns: CodedColumns) -> CodedColumns:
+    """Return the columns of a table with the keys ``label`` and ``id``, under their whole names."""
+    return CodedColumns(
+        groups=tuple(table.find(name, "--group") for name in columns.groups),
+        coders=tuple(table.find(name, "--coder") for name in columns.coders),
+        clusters=table.find(columns.clusters, "--clusters") if columns.clusters else None,
+    )
 
 
 def _require_columns(name: str, lines: Sequence[TableRow], columns: CodedColumns, task: Task, bundle: str) -> None:
     meanings = {
-        columns.label: "of human codes (--label-column)",
+        columns.label: "of human codes",
         **dict.fromkeys(task.inputs, "that the bundle reads"),
         **dict.fromkeys(columns.coders, "of a coder (--coder)"),
         **dict.fromkeys(columns.groups, "of groups (--group)"),

@@ -43,6 +43,8 @@ from edgedistill_serve.task.task import INPUTS, Label, Task
 if TYPE_CHECKING:  # pandas is imported only where a DataFrame is used
     from pandas import DataFrame
 
+    from edgedistill.data.given_tables import GivenTable
+
 _DECISIONS = Task("nominal", (Label("yes"), Label("no")), ("response",))
 """A share of rows is the accuracy of a coding of them against one that is always ``yes``."""
 
@@ -50,7 +52,7 @@ _DECISIONS = Task("nominal", (Label("yes"), Label("no")), ("response",))
 def compare_bundles(
     old: Bundle | Path | str,
     new: Bundle | Path | str,
-    coded: "DataFrame | Path | str",
+    coded: "DataFrame | GivenTable | Path | str",
     *,
     label_column: str = "label",
     id_column: str = "id",
@@ -67,8 +69,10 @@ def compare_bundles(
     Args:
         old: The bundle in use, or its folder.
         new: The one that may replace it.
-        coded: A table file, or a DataFrame, with a column for each input of the bundles and one of human codes.
-        label_column: The column of human codes; rows without a code are set aside.
+        coded: A table file as people have it, or a DataFrame, with a column for each input of the bundles and one of
+            human codes.
+        label_column: The column of human codes; rows without a code are set aside. In a file, its name may be shortened
+            by an ellipsis.
         id_column: The column of ids.
         groups: Columns for whose values the differences are reported, such as a school.
         clusters: A column of learners, whose responses are related: whole clusters are resampled.
@@ -102,7 +106,7 @@ def compare_bundles(
         OLD: _bundle_rows(old_training, one.task),
         NEW: _bundle_rows(new_training, other.task),
     }
-    return compare_on_rows(Scorer(one), Scorer(other), table, learned, columns=columns.groups, smallest=smallest)
+    return compare_on_rows(Scorer(one), Scorer(other), table, learned, columns=table.columns.groups, smallest=smallest)
 
 
 def is_same_bundle(old: Bundle, new: Bundle) -> bool:
@@ -233,7 +237,7 @@ def compare_on_rows(
             _parts(column, [each.row.subgroups[column] for each in compared], compared, task, clusters, smallest)
             for column in columns
         ),
-        notes=tuple(_notes(old, new, counts)),
+        notes=(*table.notes, *_notes(old, new, counts)),
     )
 
 

@@ -21,7 +21,8 @@ from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.coding.figures import FOLDER, journal_file
 from edgedistill.coding.table import CodingTable, write_cells
 from edgedistill.data.twins import fold_text
-from edgedistill.decisions.coding_sheet import CODE_COLUMN, PROBABILITY_COLUMN, SUGGESTION_COLUMNS
+from edgedistill.data.types import CODE_COLUMN
+from edgedistill.decisions.coding_sheet import PROBABILITY_COLUMN, SUGGESTION_COLUMNS
 from edgedistill.errors import ArgumentError, DataError, RunError
 from edgedistill.label_studio.annotations import Annotations, Fault, read_annotations
 from edgedistill.label_studio.configuration import CONTROL

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.coding.table import CodingTable, read_table
-from edgedistill.decisions.coding_sheet import CODE_COLUMN
+from edgedistill.data.types import CODE_COLUMN
 from edgedistill.errors import DataError
 from edgedistill.label_studio.configuration import Control, labelling_configuration
 from edgedistill.project.schema import Project

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from edgedistill.agreement import agreement
-from edgedistill.data.types import canonical_code
+from edgedistill.data.given_tables import GivenTable, ReadingOptions, read_given_table, spelling_hint
+from edgedistill.data.types import CODE_COLUMN, canonical_code
 from edgedistill.errors import DataError
 from edgedistill.monitoring.results import CodedNow, Interval, PromiseNow
 from edgedistill.monitoring.sequential import always_valid_limits, log_evidence_above
 from edgedistill_serve.bundle.guarantee import Guarantee
 from edgedistill_serve.bundle.manifest import Manifest
-from edgedistill_serve.grading.table_reader import TableRow, read_rows
+from edgedistill_serve.grading.table_reader import TableRow
 from edgedistill_serve.journal.records import AuditedResponse
 from edgedistill_serve.task.task import Task, quote_columns, quote_label
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:  # pandas is imported only where a DataFrame is given
     from pandas import DataFrame
 
 Outcome: TypeAlias = Literal["certified again", "withdrawn", "not enough codes"]
-CODE_COLUMN = "human_code"
 _FEWEST = 10
 """Fewer codes have no κ."""
 _SHOWN = 5
@@ -54,17 +54,37 @@ class CodedTable:
     Attributes:
         name: For messages.
         codes: By id.
+        notes: What was assumed when it was read.
     """
 
     name: str
     codes: Mapping[str, Code]
+    notes: tuple[str, ...] = ()
 
 
-def read_coded(coded: "DataFrame | Path | str", task: Task, *, id_column: str, code_column: str) -> CodedTable:
+def read_coded_file(file: Path, reading: ReadingOptions, task: Task) -> GivenTable:
+    """Read the file of a table of human codes, with the keys ``id`` and ``human_code``.
+
+    Raises:
+        DataError: It cannot be read, or a column is missing.
+    """
+    return read_given_table(
+        file,
+        reading,
+        needed=("id", CODE_COLUMN),
+        optional=("inclusion_probability",),
+        codes=(CODE_COLUMN,),
+        task=task,
+    ).without_empty_rows()
+
+
+def read_coded(
+    coded: "DataFrame | GivenTable | Path | str", task: Task, *, id_column: str, code_column: str
+) -> CodedTable:
     """Read human codes.
 
     Args:
-        coded: A table file or a DataFrame.
+        coded: A table file as people have it, also one that is read already, or a DataFrame.
         task: Its labels.
         id_column: Column of ids.
         code_column: Column of codes; empty in rows that nobody coded.
@@ -73,18 +93,12 @@ def read_coded(coded: "DataFrame | Path | str", task: Task, *, id_column: str, c
         DataError: A column is missing, an id is empty or repeated, a label is not one of the bundle, or an inclusion
             probability is not in (0, 1].
     """
-    name, lines = _lines(coded)
-    for column in (id_column, code_column):
-        if column not in lines[0].values:
-            raise DataError(
-                f"there is no column {column!r}; the columns are {quote_columns(lines[0].values)}",
-                where=name,
-                hint="Name it with --id-column or --code-column.",
-            )
+    table = _given_table(coded, task, id_column, code_column)
+    name = table.name
     codes: dict[str, Code] = {}
     unknown: dict[str, int] = {}
-    for line, ident in zip(lines, _ids(name, lines, id_column), strict=True):
-        text = line.values.get(code_column, "").strip()
+    for line, ident in zip(table.rows, _ids(name, table.rows), strict=True):
+        text = line.values.get(CODE_COLUMN, "").strip()
         if not text:
             continue
         try:
@@ -100,27 +114,42 @@ def read_coded(coded: "DataFrame | Path | str", task: Task, *, id_column: str, c
         raise DataError(
             f"labels that the bundle does not have: {named}{more}",
             where=name,
-            hint=f"Its labels are {', '.join(task.names)}; with another codebook, train another bundle.",
+            hint=f"Its labels are {', '.join(task.names)}; with another codebook, train another bundle. The codes are "
+            f"in the column {table.describe(CODE_COLUMN)}.{spelling_hint(unknown, task)}",
         )
-    return CodedTable(name, codes)
+    return CodedTable(name, codes, table.notes)
 
 
-def _lines(coded: "DataFrame | Path | str") -> tuple[str, list[TableRow]]:
-    if isinstance(coded, (str, Path)):
-        name, lines = Path(coded).name, list(read_rows(Path(coded)))
-    else:
-        records = coded.astype(object).where(coded.notna(), "").to_dict("records")
-        cells = [{str(key): str(value) for key, value in record.items()} for record in records]
-        name, lines = "the codes", [TableRow(row, each, {}) for row, each in enumerate(cells, start=1)]
-    if not lines:
-        raise DataError("has no rows", where=name)
-    return name, lines
+def _given_table(
+    coded: "DataFrame | GivenTable | Path | str", task: Task, id_column: str, code_column: str
+) -> GivenTable:
+    """Return a table with the keys ``id`` and ``human_code``."""
+    if isinstance(coded, GivenTable):
+        return coded
+    columns = {"id": id_column, CODE_COLUMN: code_column}
+    if isinstance(coded, str | Path):
+        named = {key: name for key, name in columns.items() if key != name}
+        return read_coded_file(Path(coded), ReadingOptions(named), task)
+    where, names = "the codes", [*map(str, coded.columns)]
+    if coded.empty:
+        raise DataError("has no rows", where=where)
+    if missing := next((name for name in columns.values() if name not in names), None):
+        raise DataError(
+            f"there is no column {missing!r}; the columns are {quote_columns(names)}",
+            where=where,
+            hint="Name it with id_column or code_column.",
+        )
+    records = coded.astype(object).where(coded.notna(), "").to_dict("records")
+    cells = [{str(name): str(value) for name, value in record.items()} for record in records]
+    keyed = [{**each, **{key: each[name] for key, name in columns.items()}} for each in cells]
+    rows = tuple(TableRow(row, each, {}) for row, each in enumerate(keyed, start=1))
+    return GivenTable(Path(where), tuple(names), columns, rows, ())
 
 
-def _ids(name: str, lines: Sequence[TableRow], column: str) -> list[str]:
+def _ids(name: str, lines: Sequence[TableRow]) -> list[str]:
     seen: dict[str, int] = {}
     for line in lines:
-        ident = line.values.get(column, "").strip()
+        ident = line.values.get("id", "").strip()
         where = f"{name}, row {line.row}"
         if not ident:
             raise DataError("the id is empty", where=where, hint="Give every row the id of the platform.")
@@ -134,7 +163,7 @@ def _probability(text: str, where: str) -> float | None:
     if not text:
         return None
     try:
-        number = float(text)
+        number = float(text.replace(",", "."))  # a spreadsheet may have put a decimal comma
     except ValueError:
         number = math.nan
     if not 0 < number <= 1:

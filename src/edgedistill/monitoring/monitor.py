@@ -9,18 +9,20 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgedistill.data.given_tables import GivenTable, ReadingOptions, read_given_table
+from edgedistill.data.types import CODE_COLUMN
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill.monitoring.changes import Rate, find_changes, watch_items
-from edgedistill.monitoring.codes import CODE_COLUMN, CodedTable, judge_codes, read_coded
+from edgedistill.monitoring.codes import CodedTable, judge_codes, read_coded
 from edgedistill.monitoring.results import Alarm, CodedNow, Interval, MonitorReport, WatchedItem, WeekFigures
 from edgedistill_serve import Bundle
 from edgedistill_serve.bundle.reference import Reference, read_reference
 from edgedistill_serve.bundle.response_counts import CUTS, ResponseCounts
-from edgedistill_serve.grading.table_reader import TableRow, read_rows
+from edgedistill_serve.grading.table_reader import TableRow
 from edgedistill_serve.grading.table_writer import table_writer
 from edgedistill_serve.journal.reading import JournalContent, read_journal
 from edgedistill_serve.journal.records import AuditedResponse
-from edgedistill_serve.task.task import Task, quote_columns, split_labels
+from edgedistill_serve.task.task import Task, split_labels
 
 if TYPE_CHECKING:  # pandas is imported only where a DataFrame is given
     from pandas import DataFrame
@@ -37,7 +39,7 @@ Weekly = dict[str, dict[str, ResponseCounts]]
 def monitor(
     bundle: Bundle | Path | str,
     *journals: Path | str,
-    codes: "DataFrame | Path | str | None" = None,
+    codes: "DataFrame | GivenTable | Path | str | None" = None,
     since: str | None = None,
     false_alarms: float = FALSE_ALARMS,
     tolerance: float = TOLERANCE,
@@ -110,7 +112,7 @@ def monitor(
         reference=_reference_figures(reference, task),
         audit={"with_id": content.with_id, "drawn": len(content.audited)},
         codes=None if table is None else _judged(table, content, loaded, _day(since)),
-        notes=(*notes, *_notes(content, reference, weekly)),
+        notes=(*(table.notes if table else ()), *notes, *_notes(content, reference, weekly)),
     )
 
 
@@ -265,8 +267,8 @@ def write_sheet(
     bundle: Bundle | Path | str,
     *journals: Path | str,
     sheet: Path,
-    responses: Path | None = None,
-    codes: "DataFrame | Path | str | None" = None,
+    responses: GivenTable | Path | None = None,
+    codes: "DataFrame | GivenTable | Path | str | None" = None,
     rows: int | None = None,
     id_column: str = "id",
     code_column: str = CODE_COLUMN,
@@ -303,14 +305,22 @@ def write_sheet(
             "there is no drawn response without a code",
             hint="Ids are drawn with `serve --journal FOLDER --audit-share 0.01`, if requests have an id.",
         )
-    notes = []
-    texts = None if responses is None else _texts(responses, inputs, id_column)
-    if texts is not None:
+    notes: list[str] = []
+    texts = None
+    if responses is not None:
+        if isinstance(responses, Path):
+            responses = read_responses_file(responses, ReadingOptions({"id": id_column}), inputs)
+        notes += responses.notes
+        texts = {line.values["id"].strip(): line.values for line in responses.rows}
         there = [each for each in open_rows if each.id in texts]
         if missing := len(open_rows) - len(there):
-            notes.append(f"{missing} drawn ids are not in {responses.name if responses else ''}")
+            notes.append(f"{missing} drawn ids are not in {responses.name}")
         if not there:
-            raise DataError("has none of the drawn ids", where=responses.name if responses else "")
+            raise DataError(
+                "has none of the drawn ids",
+                where=responses.name,
+                hint=f"Its ids are in the column {responses.describe('id')}; name another one with --column id=NAME.",
+            )
         open_rows = there
     draw = random.SystemRandom()
     chosen = draw.sample(open_rows, min(len(open_rows), rows or len(open_rows)))
@@ -323,17 +333,13 @@ def write_sheet(
     return len(chosen), notes
 
 
-def _texts(responses: Path, inputs: Sequence[str], id_column: str) -> dict[str, Mapping[str, str]]:
-    found: dict[str, Mapping[str, str]] = {}
-    for line in read_rows(responses):
-        for column in (id_column, *inputs):
-            if column not in line.values:
-                raise DataError(
-                    f"there is no column {column!r}; the columns are {quote_columns(line.values)}",
-                    where=f"{responses.name}, row {line.row}",
-                )
-        found[line.values[id_column].strip()] = line.values
-    return found
+def read_responses_file(file: Path, reading: ReadingOptions, inputs: Sequence[str]) -> GivenTable:
+    """Read the platform's own table, with the keys ``id`` and the inputs.
+
+    Raises:
+        DataError: It cannot be read, or a column is missing.
+    """
+    return read_given_table(file, reading, needed=("id", *inputs), texts=inputs)
 
 
 def _sheet_row(
@@ -345,5 +351,5 @@ def _sheet_row(
 ) -> dict[str, str]:
     row = {id_column: each.id}
     if texts is not None:
-        row |= {name: texts[each.id][name] for name in inputs}
+        row |= {name: texts[each.id].get(name, "") for name in inputs}
     return row | {"inclusion_probability": repr(each.inclusion_probability * chance)}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgedistill.data.project_tables import fold_code
+from edgedistill.data.given_tables import fold_code
 from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, Kind, quote_label
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?")

@@ -510,7 +510,8 @@ def _stage_index(project: Project, name: str) -> int:
 def _record_rows(run: Run) -> None:
     tables = run.label_tables
     counts = (*run.records.row_counts, *(table.counts for table in tables))
-    run.folder.record_rows([asdict(each) for each in counts], run.records.notes)
+    notes = (*run.records.notes, *(note for table in tables for note in table.notes))
+    run.folder.record_rows([asdict(each) for each in counts], notes)
     for table in tables:
         for line in table.describe():
             run.on_message(line)

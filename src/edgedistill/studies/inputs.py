@@ -44,7 +44,6 @@ from edgedistill.student import backbone_digests, backbone_folder
 from edgedistill.student.model import choose_max_tokens
 from edgedistill.studies.study_file import Study, StudyTask
 from edgedistill.studies.types import TestSet
-from edgedistill_serve.grading.table_reader import read_rows
 from edgedistill_serve.task.task import Task
 
 
@@ -138,8 +137,9 @@ def read_recorded_synthetic(
     Raises:
         DataError: The file or a row is not valid.
     """
-    coded = read_coded(file.name, read_rows(file), Columns(project.task.task, None, project.data.max_characters))
-    columns = {row.row: row.values for row in read_rows(file)}
+    table = read_project_table(project, file.absolute())
+    coded = read_coded(file.name, table.rows, Columns(project.task.task, None, project.data.max_characters))
+    columns = {row.row: row.values for row in table.rows}
     samples = [
         Sample(
             f"{writer}/{row.coded.response.id}",

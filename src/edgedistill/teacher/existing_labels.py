@@ -16,7 +16,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
-from edgedistill.data.project_tables import read_label_file
+from edgedistill.data.given_tables import fold_code
+from edgedistill.data.project_tables import read_label_file, read_labels
 from edgedistill.data.reading import RowCounts
 from edgedistill.data.splitting import Splits
 from edgedistill.data.tables import is_empty_row
@@ -34,7 +35,7 @@ from edgedistill.teacher.matching import match_label, match_labels
 from edgedistill.teacher.parsing import FailureCause
 from edgedistill.teacher.spending import Usage
 from edgedistill.teacher.voting import Vote, count_multilabel_votes, count_votes
-from edgedistill_serve.grading.table_reader import TableRow, read_rows
+from edgedistill_serve.grading.table_reader import TableRow
 from edgedistill_serve.task.task import Task as ScoredTask
 from edgedistill_serve.task.task import join_labels, quote_columns, quote_label
 
@@ -82,6 +83,7 @@ class LabelTable:
         read: Number of rows.
         labels: By id, its row.
         empty: Rows without any text.
+        notes: What was assumed when it was read.
     """
 
     file: str
@@ -89,6 +91,7 @@ class LabelTable:
     read: int
     labels: Mapping[str, TableLabel]
     empty: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +102,13 @@ class TableRows:
         counts: Rows by their use, and by the reason why they are not used.
         set_aside: The latter.
         unknown_ids: Ids that no row of the project has.
+        notes: What was assumed when the table was read.
     """
 
     counts: RowCounts
     set_aside: tuple[SetAside, ...]
     unknown_ids: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def describe(self) -> Iterator[str]:
         """Yield what a person should read: the counts, and the ids that are not in the data."""
@@ -111,6 +116,7 @@ class TableRows:
         aside = ", ".join(f"{count} {reason}" for reason, count in self.counts.set_aside.items())
         more = f" + {len(self.set_aside)} set aside ({aside})" if aside else ""
         yield f"{self.counts.file}: {self.counts.read} rows read = {used}{more}"
+        yield from self.notes
         if self.unknown_ids:
             yield (
                 f"{self.counts.file}: {len(self.unknown_ids)} ids are not in the data: "
@@ -140,10 +146,9 @@ class ExistingLabels:
             DataError: The table cannot be used; the message names its rows.
         """
         file, task = project.folder / section.labels, project.task.task
-        columns = (*section.columns, *section.confidence)
-        rows = read_label_file(project, section.labels, columns).rows
-        table = read_label_table(file.name, rows, section, task, lambda: _digest(file))
-        return cls(section, task, table)
+        read = read_label_file(project, section.labels, _columns(section, task))
+        table = read_label_table(file.name, read.rows, section, task, lambda: _digest(file))
+        return cls(section, task, replace(table, notes=read.notes))
 
     @classmethod
     def from_labels(
@@ -164,9 +169,9 @@ class ExistingLabels:
         section = checked_section(ExistingLabelsSection, {**given, **settings}, where)
         if isinstance(labels, str | Path):
             file = Path(labels)
-            return cls(
-                section, task, read_label_table(file.name, read_rows(file), section, task, lambda: _digest(file))
-            )
+            read = read_labels(file, _columns(section, task))
+            table = read_label_table(file.name, read.rows, section, task, lambda: _digest(file))
+            return cls(section, task, replace(table, notes=read.notes))
         rows = list(table_rows(labels, id_column))
         digest = hashlib.sha256(json.dumps([[row.row, row.values] for row in rows]).encode()).hexdigest()
         return cls(section, task, read_label_table("labels", rows, section, task, lambda: digest))
@@ -310,7 +315,9 @@ class ExistingLabels:
             else:
                 used[str(use)] += 1
         reasons = dict(Counter(each.reason for each in aside))
-        return TableRows(RowCounts(table.file, table.sha256, table.read, dict(used), reasons), tuple(aside), unknown)
+        return TableRows(
+            RowCounts(table.file, table.sha256, table.read, dict(used), reasons), tuple(aside), unknown, table.notes
+        )
 
 
 _TRAIN = "label of a train row, which has a human code"
@@ -371,9 +378,8 @@ class _Reader:
         self._file, self._section, self._task = file, section, task
         self._faults: list[str] = []
         self._unmatched: dict[str, list[int]] = {}
-        prefix = section.shares
-        self._shares = {} if prefix is None else {name: f"{prefix}{name}" for name in task.names}
-        self._columns = (section.id_column, *section.columns, *self._shares.values(), *section.confidence)
+        self._shares = _share_columns(section, task)
+        self._columns = _columns(section, task)
 
     def fault(self, row: int, what: str) -> None:
         self._faults.append(f"row {row}: {what}")
@@ -450,7 +456,7 @@ class _Reader:
         if self._task.kind == "multilabel":
             matched = match_labels(_listed(cell), names) or match_labels(cell, names)
         else:
-            matched = match_label(cell, names)
+            matched = match_label(cell, names) or match_label(fold_code(cell), names)  # 1.0 of a column of numbers is 1
         if matched is None:
             self._unmatched.setdefault(cell.strip(), []).append(row)
         return matched
@@ -465,7 +471,7 @@ class _Reader:
         if not text and blank:
             return None
         try:
-            number = float(text)
+            number = float(text.replace(",", "."))  # a spreadsheet may have put a decimal comma
         except ValueError:
             number = math.nan
         if not 0 <= number <= 1:
@@ -505,6 +511,16 @@ class _Reader:
 
     def _from_shares(self, ident: str, label: str, consistency: float, shares: Mapping[str, float]) -> TeacherLabel:
         return TeacherLabel(ident, label, consistency, shares, (label,), self._section.called, "shares")
+
+
+def _share_columns(section: ExistingLabelsSection, task: ScoredTask) -> dict[str, str]:
+    """Return the column of each label's shares; none if there are no shares."""
+    return {} if section.shares is None else {name: f"{section.shares}{name}" for name in task.names}
+
+
+def _columns(section: ExistingLabelsSection, task: ScoredTask) -> tuple[str, ...]:
+    """Return all columns that are read, that of the ids first."""
+    return (section.id_column, *section.columns, *_share_columns(section, task).values(), *section.confidence)
 
 
 def _listed(cell: str) -> object:

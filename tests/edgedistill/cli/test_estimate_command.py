@@ -74,7 +74,7 @@ def test_one_table_with_both_codes_and_other_names(tables, run):
     machine, human, _ = responses(coded=200)
     both = machine.merge(human.rename(columns={"label": "person"}), how="left", on="id")
     both.rename(columns={"label": "machine", "id": "key"}).to_csv(tables / "both.csv", index=False)
-    words = ("--label-column", "machine", "--human-column", "person", "--id-column", "key", "--json")
+    words = ("--column", "machine=machine", "--column", "human=person", "--column", "id=key", "--json")
     one = json.loads(run("estimate", "--machine", tables / "both.csv", *words)[1])
     two = json.loads(run(*given(tables, "--json"))[1])
     assert one["estimates"] == two["estimates"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.data import read_records
-from edgedistill.data.project_tables import fold_code
+from edgedistill.data.given_tables import fold_code
 from edgedistill.data.reading import read_all_responses, read_population
 from edgedistill.errors import DataError, ProjectFileError
 from edgedistill.project import read_project

@@ -163,7 +163,7 @@ def test_a_file_gives_the_figures_of_its_frame(bundle, coded, tmp_path):
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        (lambda frame: frame.drop(columns="label"), {}, "there is no column 'label' of human codes (--label-column)"),
+        (lambda frame: frame.drop(columns="label"), {}, "there is no column 'label' of human codes; the"),
         (lambda frame: frame.drop(columns="response"), {}, "there is no column 'response' that the bundle reads; the"),
         (lambda frame: frame, {"groups": ["class"]}, "there is no column 'class' of groups (--group); the columns are"),
         (lambda frame: frame, {"coders": ["third"]}, "there is no column 'third' of a coder (--coder)"),

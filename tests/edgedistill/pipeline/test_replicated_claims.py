@@ -67,7 +67,7 @@ def done(tmp_path_factory):
             name = list(KEYWORDS)[place % 3]
             human = "" if place % 3 else name if place % 9 else "other"
             lines.writerow([f"m{place}", name, human, f"class-{place % 40}", 3 + place % 7])
-    arguments = ["estimate", file, "--machine", machine, "--human-column", "human", "--clusters", "class"]
+    arguments = ["estimate", file, "--machine", machine, "--column", "human=human", "--clusters", "class"]
     made = CliRunner().invoke(app, [*map(str, arguments), "--formula", "process ~ words"])
     assert made.exit_code == 0, made.output
     return file
