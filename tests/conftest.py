@@ -2,8 +2,12 @@
 
 import gc
 import logging
+import os
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from . import checked_bundles, processes
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -16,3 +20,18 @@ def pytest_collection_finish():
     logging.getLogger("torch.__trace").propagate = True
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def of_this_run(tmp_path_factory):
+    """A folder that the workers of a run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _bundles_are_checked_once(of_this_run):
+    folder = of_this_run / "checked-bundles"
+    folder.mkdir(exist_ok=True)
+    checked_bundles.keep_in(folder)
+    processes.checked_bundles = folder

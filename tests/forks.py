@@ -1,6 +1,6 @@
 """A process that imports what the commands import, and then forks for each script that it is asked to run.
 
-    python forks.py SOCKET MODULE...
+    python forks.py SOCKET CHECKED MODULE...
 
 It reads one request after another from the socket whose number it is given, and answers each with a JSON value:
 
@@ -20,6 +20,8 @@ import socket
 import sys
 from pathlib import Path
 from typing import Any
+
+import checked_bundles
 
 LONGEST = 1 << 20
 """Bytes of a request; an environment may be long."""
@@ -100,8 +102,9 @@ def leave() -> None:
 if __name__ == "__main__":
     atexit.register(leave)  # before the modules are imported, so that it is called after what they register
     with socket.socket(fileno=int(sys.argv[1])) as line:
-        for module in sys.argv[2:]:
+        for module in sys.argv[3:]:
             importlib.import_module(module)
+        checked_bundles.keep_in(Path(sys.argv[2]))
         gc.freeze()
         asked = serve(line)
     become(*asked)

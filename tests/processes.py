@@ -24,15 +24,19 @@ PROGRAMS = Path(sys.executable).parent
 """Where `edgedistill` and `edgedistill-serve` are installed."""
 IMPORTED = {
     "edgedistill": (
+        "alembic.command",
         "edgedistill.cli",
         "edgedistill.classifier",  # with torch, transformers and scikit-learn
         "edgedistill.pipeline.evaluate",
         "edgedistill.pipeline.export",
         "edgedistill.pipeline.report",
         "edgedistill.pipeline.train",
+        "edgedistill.report.page",
         "edgedistill.studies.runs",
         "edgedistill_serve.cli.main",
+        "httpcore2",
         "onnxruntime",
+        "sqlalchemy.dialects.sqlite",
         "transformers.models.bert.modeling_bert",
         "transformers.models.bert.tokenization_bert",
     ),
@@ -43,6 +47,8 @@ SLOWEST = 290
 """Seconds that a process may take."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 """The environment in which torch and its kind do not wait for one another's threads."""
+checked_bundles = Path()
+"""The folder of `checked_bundles.py`, which the fixture of a run sets before the first process."""
 _ASKING = threading.Lock()
 
 
@@ -140,7 +146,7 @@ def _line(like: str) -> socket.socket:
     here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     with there:
         forks = Path(__file__).with_name("forks.py")
-        command = [sys.executable, forks, str(there.fileno()), *IMPORTED[like]]
+        command = [sys.executable, forks, str(there.fileno()), str(checked_bundles), *IMPORTED[like]]
         started = subprocess.Popen(command, pass_fds=[there.fileno()], env=os.environ | ONE_THREAD)
     here.settimeout(SLOWEST)
 
