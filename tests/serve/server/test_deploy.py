@@ -75,6 +75,22 @@ def test_an_image_installs_the_pinned_set_with_one_build_of_onnxruntime(target, 
     assert f'-c constraints.txt "./serve[{extra}]"' in install
 
 
+def test_the_image_of_the_toolkit_installs_all_three_packages_and_runs_the_command_without_root():
+    (install,) = (text for word, text in instructions("build-toolkit") if word == "RUN")
+    assert '-c constraints.txt "./serve[cpu]" ./export .' in install
+    found = dict(instructions("toolkit"))
+    assert found["USER"] == "10001:10001"
+    assert json.loads(found["ENTRYPOINT"]) == ["edgedistill"]
+
+
+@pytest.mark.parametrize("stage", ["build-cpu", "build-gpu", "build-toolkit"])
+def test_what_an_image_copies_exists_and_reaches_the_build(stage):
+    sent = {line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text("utf-8").split() if line[0] == "!"}
+    copied = {name for word, text in instructions(stage) if word == "COPY" for name in text.split()[:-1]}
+    assert {name.removeprefix("./") for name in copied} <= sent
+    assert all((DEPLOY.parent / name).exists() for name in sent)
+
+
 @pytest.mark.parametrize("file", MANIFESTS, ids=lambda file: file.stem)
 def test_a_manifest_is_about_this_server_alone(file):
     found = YAML(typ="safe").load(file.read_text("utf-8"))
