@@ -64,6 +64,7 @@ from edgedistill.cli.teacher import teacher_app
 from edgedistill.cli.terminal import Terminal
 from edgedistill.data import read_records
 from edgedistill.errors import ArgumentError, EdgeDistillError, Paused
+from edgedistill.project.reading import PROJECT_FILE
 from edgedistill.runnable_project import Project
 from edgedistill_serve.cli.terminal import escape_unencodable, one_line
 from edgedistill_serve.task.task import INPUTS
@@ -136,7 +137,10 @@ def _next_steps(last: str, project: Path, folder: Path, entry: Mapping[str, Any]
         return []
     serve = f"edgedistill-serve serve {typed(_near(folder / 'bundle'))}"
     tried = [f"{serve}, a page to try it"] if (folder / "bundle").exists() else []
-    return [f"open {typed(_near(folder / 'report.html'))}", *entry.get("next_steps", ()), *tried]
+    file = project / PROJECT_FILE if project.is_dir() else project
+    named = f"{file.resolve().parent.name}/{file.name}"  # as the report, which is read in any folder, names it
+    steps = [step.replace(f" {named}", f" {typed(project)}") for step in entry.get("next_steps", ())]
+    return [f"open {typed(_near(folder / 'report.html'))}", *steps, *tried]
 
 
 def _near(path: Path) -> Path:

@@ -578,7 +578,8 @@ def load_tokenizer(backbone: Path) -> Any:
     """
     options = {"local_files_only": True, "trust_remote_code": False}
     if (backbone / "tokenizer.json").is_file():
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(backbone, **options)
+        with quiet_transformers():  # it notices that the configuration names the kind's own class
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(backbone, **options)
         if tokenizer.pad_token or tokenizer.eos_token:
             return tokenizer
     return AutoTokenizer.from_pretrained(backbone, **options)
