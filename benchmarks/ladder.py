@@ -1,12 +1,12 @@
 """Students of four sizes on five sets: κ, bytes, texts per second, and how often the smallest-not-worse rule is right.
 
-    python benchmarks/ladder.py SHARED --out FOLDER --sets beetle babe
+    python benchmarks/ladder.py SHARED --out FOLDER --sizes "6 layers" nano frozen
     python benchmarks/ladder.py SHARED --out FOLDER --summary docs/results/ladder.json
 
 SHARED contains `data/` with beetle, networks, babe, hyperbole and intimacy. As in `students.py`, 400 train rows
 validate and ROWS others train, all with human codes. The students are made as `student: {sizes: [nano, frozen, 3, 6]}`
-makes them: the six layers are fine-tuned, three layers and nano learn from them (nano also on the texts of the other
-train rows), and the frozen encoder has a linear classifier. FOLDER gets a folder per set and seed with the checkpoints,
+makes them: the six layers are fine-tuned, three layers and nano learn from them on the texts of all other
+train rows, and the frozen encoder has a linear classifier. FOLDER gets a folder per set and seed with the checkpoints,
 the int8 bundles and the labels of validation and test rows; what is there is not made again.
 
 The summary has for each set, seed and size κ on each test file and what the size loses to the six layers, with 95 %
@@ -54,7 +54,7 @@ MARGIN = 0.03
 ROUNDS, TIMED_ROWS, DRAWS, RESAMPLES = 7, 200, 200, 200
 
 
-def make(run: Run, data: Path, folder: Path) -> None:
+def make(run: Run, data: Path, folder: Path, sizes: Sequence[str]) -> None:
     """Train and export the students that are missing, and write the labels of validation and test rows."""
     training, validation, tests, texts = parts(run, data)
     task, backbone = TASKS[run.data], backbone_folder("minilm", Path())
@@ -68,17 +68,16 @@ def make(run: Run, data: Path, folder: Path) -> None:
         name: [row["label"] for row in rows] for name, rows in tests.items()
     }
     largest = folder / LARGEST / "student"
-    for size in (LARGEST, "3 layers", "nano", "frozen"):
+    for size in (LARGEST, "nano", "frozen", "3 layers"):
         place = folder / size
-        if (place / "result.json").exists():
+        if size not in sizes or (place / "result.json").exists():
             continue
         start = time.process_time()
         if size == LARGEST:
             train_student(training, validation, task, section, backbone, largest)
         elif size == "3 layers":
-            known = [row.inputs for row in training]
             compress_student(
-                largest, place / "student", known, validating, task, ShrinkSection(layers=3, seed=run.seed), max_tokens
+                largest, place / "student", texts, validating, task, ShrinkSection(layers=3, seed=run.seed), max_tokens
             )
         elif size == "nano":
             rows = with_soft_labels(training, texts, Checkpoint.load(largest, task, max_tokens), validation)
@@ -106,9 +105,9 @@ def make(run: Run, data: Path, folder: Path) -> None:
         (place / "result.part").rename(place / "result.json")
 
 
-def speeds(folder: Path, rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, float]]:
+def speeds(folder: Path, sizes: Sequence[str], rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, float]]:
     """Texts per second of processor time of each bundle, and the ratio to those of the six layers."""
-    scorers = {size: Scorer(Bundle.load(folder / size / "bundle"), threads=1, score_cache=0) for size in SIZES}
+    scorers = {size: Scorer(Bundle.load(folder / size / "bundle"), threads=1, score_cache=0) for size in sizes}
     rounds: list[dict[str, float]] = []
     for _ in range(ROUNDS):
         measured = {}
@@ -123,7 +122,7 @@ def speeds(folder: Path, rows: Sequence[Mapping[str, str]]) -> dict[str, dict[st
             "cpu_seconds_per_1000": round(1000 / statistics.median(each[size] for each in rounds), 3),
             "times_6_layers": round(statistics.median(each[size] / each[LARGEST] for each in rounds), 1),
         }
-        for size in SIZES
+        for size in sizes
     }
 
 
@@ -152,8 +151,8 @@ def kappas_of(drawn: NDArray[np.int64], codes: Codes, labels: Mapping[str, Codes
 def picked(drawn: NDArray[np.int64], codes: Codes, labels: Mapping[str, Codes], task: Task) -> str:
     """The smallest size that is not worse than the best; the first sample is the rows, the others resample them."""
     found = kappas_of(drawn, codes, labels, task)
-    best = max(SIZES, key=lambda size: found[size][0])
-    for size in SIZES:
+    best = max(labels, key=lambda size: found[size][0])
+    for size in labels:
         lost = found[best] - found[size]
         if size == best or np.nanpercentile(lost[1:], 97.5) <= MARGIN:
             return size
@@ -172,12 +171,12 @@ def rule(results: Mapping[str, Any], task: Task) -> dict[str, Any]:
     truth = {}
     for test in codes:
         if test != "validation":
-            labels = {size: numbers(results[size]["labels"][test]) for size in SIZES}
+            labels = {size: numbers(results[size]["labels"][test]) for size in results}
             whole = np.ones((1, len(codes[test])), int)
             truth[test] = {
                 size: float(each[0]) for size, each in kappas_of(whole, numbers(codes[test]), labels, task).items()
             }
-    labels = {size: numbers(results[size]["labels"]["validation"]) for size in SIZES}
+    labels = {size: numbers(results[size]["labels"]["validation"]) for size in results}
     validation = numbers(codes["validation"])
     rng = np.random.default_rng(0)
     for count in (100, 200, 400):
@@ -185,7 +184,7 @@ def rule(results: Mapping[str, Any], task: Task) -> dict[str, Any]:
         for _ in range(DRAWS):
             some = rng.choice(len(validation), count, replace=True)
             drawn = np.vstack([np.ones(count, int), rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)])
-            picks.append(picked(drawn, validation[some], {size: labels[size][some] for size in SIZES}, task))
+            picks.append(picked(drawn, validation[some], {size: labels[size][some] for size in results}, task))
         figures[f"{count} rows"] = {
             "picked": {size: round(number / DRAWS, 3) for size, number in Counter(picks).items()},
             "right": {
@@ -199,13 +198,14 @@ def rule(results: Mapping[str, Any], task: Task) -> dict[str, Any]:
 def summarize(folder: Path, run: Run, data: Path) -> dict[str, Any]:
     """Return the figures of one set and seed."""
     task, tests = TASKS[run.data], parts(run, data)[2]
-    results = {size: json.loads((folder / size / "result.json").read_text("utf-8")) for size in SIZES}
+    files = {size: folder / size / "result.json" for size in SIZES}
+    results = {size: json.loads(file.read_text("utf-8")) for size, file in files.items() if file.exists()}
     rows = [task_inputs(row, task) for test in tests.values() for row in test][:TIMED_ROWS]
     measured: dict[str, Any] = {
         size: {name: found[name] for name in ("rows", "bytes", "served", "training_cpu_seconds")}
         for size, found in results.items()
     }
-    for size, found in speeds(folder, rows).items():
+    for size, found in speeds(folder, list(results), rows).items():
         measured[size] |= found
     for size, found in results.items():
         measured[size]["kappa"] = {
@@ -230,6 +230,7 @@ def main() -> None:
     parser.add_argument("shared", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sets", nargs="*", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--sizes", nargs="*", default=list(SIZES), choices=SIZES)
     parser.add_argument("--rows", type=int, default=600)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--summary", type=Path)
@@ -240,7 +241,7 @@ def main() -> None:
         for name in given.sets:
             run = Run("all-rows", name, "human", given.rows, "standard", seed)
             folder = given.out / f"{name}-{given.rows}-{seed}"
-            make(run, data, folder)
+            make(run, data, folder, given.sizes)
             if given.summary:
                 summary[f"{name}-{seed}"] = summarize(folder, run, data)
                 CONSOLE.print(name, seed, summary[f"{name}-{seed}"])
