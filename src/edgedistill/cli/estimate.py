@@ -111,11 +111,13 @@ def estimate(
         )
     by_text = project is not None and project.data.ids == "row_numbers"
     texts = project.task.inputs if project and by_text else ()
-    of_machine = reading.of_another_file() if human else reading
+    of_machine = reading
+    if human:
+        of_machine = replace(reading.of_another_file(), columns=reading.of_keys("machine").columns)
     read = _read(machine, of_machine, ("machine",) if human else _KEYS, task, texts)
     trained = _trained_ids(project, read if by_text else None) if project else frozenset()
     spelled = task or (_labels_used(read) if reading.fold_labels else None)
-    of_people = _read(human, reading, ("human",), spelled) if human else None
+    of_people = _read(human, reading.of_keys("id", "human"), ("human",), spelled) if human else None
     if task is None and of_people is None and spelled is not None:
         spelled_rows, of_labels = fold_labels(read.name, list(read.rows), ["human"], spelled)
         read = replace(read, rows=tuple(spelled_rows), notes=(*read.notes, *of_labels))

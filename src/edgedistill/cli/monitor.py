@@ -73,7 +73,8 @@ def monitor(
     from edgedistill_serve import Bundle
 
     loaded = Bundle.load(bundle)
-    texts = responses and read_responses_file(responses, reading, loaded.task.inputs)
+    of_texts = reading.of_keys("id", *loaded.task.inputs)
+    texts = responses and read_responses_file(responses, of_texts, loaded.task.inputs)
     of_codes = reading.of_another_file() if responses else reading
     coded = codes and read_coded_file(codes, of_codes, loaded.task)
     if sheet is not None:

@@ -268,11 +268,11 @@ def _quality_lines(evaluation: Mapping[str, Any]) -> Iterator[str]:
     if review["aim"] and review["aim"]["aim"] == "at_most_wrong":
         given = review["guarantee"] and msgspec.convert(review["guarantee"], Guarantee)
         yield f"before the export: {describe_guarantee(given)}"
-    for pair in (evaluation["ceiling"] or {}).get("pairs", ()):
+    for pair in (evaluation["human_agreement"] or {}).get("pairs", ()):
         kappa = _interval(pair["agreement"] and pair["agreement"]["kappa"])
         yield f"human coders {pair['first']} and {pair['second']}: kappa {kappa} on {pair['rows']} test rows"
-    yield from (evaluation["ceiling"] or {}).get("notes", ())
-    yield from _alt_test_lines(evaluation["ceiling"] or {})
+    yield from (evaluation["human_agreement"] or {}).get("notes", ())
+    yield from _alt_test_lines(evaluation["human_agreement"] or {})
 
 
 def _alt_test_lines(found: Mapping[str, Any]) -> Iterator[str]:

@@ -58,6 +58,10 @@ class ReadingOptions:
     html: bool = False
     fold_labels: bool = False
 
+    def of_keys(self, *keys: str) -> "ReadingOptions":
+        """Return the options without the columns of other keys."""
+        return replace(self, columns={key: name for key, name in self.columns.items() if key in keys})
+
     def of_another_file(self) -> "ReadingOptions":
         """Return the options for a second table: it may have the same names, and has a header of its own."""
         usual = {**self.usual_columns, **{key: (name,) for key, name in self.columns.items()}}
@@ -146,23 +150,36 @@ def read_given_table(
         task: The labels.
 
     Raises:
-        DataError: The file cannot be read, or has no column of a needed key; the message has the fix.
+        DataError: The file cannot be read, or has no column of a needed key, or a key is not read here; the message
+            has the fix.
     """
     keys = tuple(dict.fromkeys((*needed, *optional)))
+    if unknown := next((key for key in options.columns if key not in keys), None):
+        raise DataError(
+            f"--column {unknown}: this key is not read here", where=path.name, hint=f"The keys are {', '.join(keys)}."
+        )
     given = {key: name for key, name in options.columns.items() if key in keys}
     usual = {key: names for key, names in options.usual_columns.items() if key in keys and key not in given}
     inputs = (*needed, *(key for key in given if key not in needed))
     stated = Reading(inputs, options.delimiter, options.encoding, columns=given, header=options.header)
     columns = {**given, **_names_there(path, stated, usual)}
     reading = replace(stated, columns=columns)
-    table = read_detected(path, reading)
+    try:
+        table = read_detected(path, reading)
+        named = {key: column for key, column in find_columns(table, columns, "--column ").items() if key != column}
+        if missing := next((key for key in needed if key not in named and key not in table.columns), None):
+            raise _no_column(missing, table, reading.header)
+    except DataError:
+        if row := _header_elsewhere(path, reading):
+            raise DataError(
+                "the names of the columns are not in this row",
+                where=f"{path.name}, row {reading.header.header_row}",
+                hint=f"Row {row} has them: --header-row {row}.",
+            ) from None
+        raise
+    require_distinct(named, table.name, "--column")
     if not table.rows:
         raise DataError("has no rows", where=table.name)
-    named = find_columns(table, columns, "--column ")
-    named = {key: column for key, column in named.items() if key != column}
-    require_distinct(named, table.name, "--column")
-    if missing := next((key for key in needed if key not in named and key not in table.columns), None):
-        raise _no_column(missing, path, table, reading)
     rows, notes = rename_columns(table, named)
     rows, of_html = remove_html(table.name, rows, texts, remove=options.html, setting="--html")
     notes += of_html
@@ -174,20 +191,23 @@ def read_given_table(
     return GivenTable(path, table.columns, named, tuple(rows), tuple(notes))
 
 
-def _no_column(key: str, path: Path, table: DetectedTable, reading: Reading) -> DataError:
+def _no_column(key: str, table: DetectedTable, header: HeaderRows) -> DataError:
     """Return the error about a column that a table does not have, with the likely fix."""
-    hint = f'Say which it is: --column {key}="NAME".'
-    above = first_rows(path, reading, _SEARCHED_ROWS)
-    named = [number for number, cells in enumerate(above, start=1) if _is_header(cells, reading.needed)]
-    if near := closest_columns(key, table.columns, 1):
-        hint = f"Did you mean {describe_column(near[0], table.columns)}? --column {key}={near[0].strip()!r}."
-    if named and named[0] != reading.header.header_row:
-        hint = f"Row {named[0]} has it: --header-row {named[0]}."
+    near = closest_columns(key, table.columns, 1)
     return DataError(
         f"there is no column {key!r}; the columns are {quote_columns(table.columns)}",
-        where=f"{table.name}, row {reading.header.header_row}",
-        hint=hint,
+        where=f"{table.name}, row {header.header_row}",
+        hint=f"Did you mean {describe_column(near[0], table.columns)}? --column {key}={near[0].strip()!r}."
+        if near
+        else f'Say which it is: --column {key}="NAME".',
     )
+
+
+def _header_elsewhere(path: Path, reading: Reading) -> int | None:
+    """Return the first row that has all needed columns, if it is not the row that is read as the header."""
+    rows = enumerate(first_rows(path, reading, _SEARCHED_ROWS) if path.is_file() else (), start=1)
+    row = next((number for number, cells in rows if _is_header(cells, reading.needed)), None)
+    return None if row == reading.header.header_row else row
 
 
 def _is_header(cells: Sequence[str], needed: Collection[str]) -> bool:

@@ -485,7 +485,7 @@ def served_figures(
         review=rule_outcome(served, temperature, rule, positive=section.positive),
         rule=ServedRule(**{each.name: getattr(chosen, each.name) for each in fields(ServedRule)}) if chosen else None,
         subgroups=subgroup_tables(rows, coded, section),
-        ceiling=human_ceiling(rows, coded, section),
+        human_agreement=measure_human_agreement(rows, coded, section),
         questions=question_table(
             rows, validation, coded.codings, served, temperature, rule, known, positive=section.positive
         ),
@@ -542,7 +542,7 @@ def _shift_figures(index: int | None) -> dict[str, Callable[[Any], Figure]]:
     return {"precision": of("precision"), "recall": of("recall")}
 
 
-def human_ceiling(rows: TestRows, coded: TestCodings, section: EvaluationSection) -> InterCoderFigures | None:
+def measure_human_agreement(rows: TestRows, coded: TestCodings, section: EvaluationSection) -> InterCoderFigures | None:
     """Compare the coders of `evaluation.coders` with one another and with the student; None without coders.
 
     If one column is named, the column ``label`` is the other coder.
@@ -728,7 +728,7 @@ def build_evaluation(
         distillation=distillation[0] if distillation else None,
         comparisons=compare_student(coded),
         shifts=precision_recall_shifts(coded, section.positive),
-        ceiling=human_ceiling(splits.test, coded, section),
+        human_agreement=measure_human_agreement(splits.test, coded, section),
         subgroups=subgroup_tables(splits.test, coded, section),
         prevalence=prevalence,
         questions=question_table(

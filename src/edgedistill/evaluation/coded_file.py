@@ -26,7 +26,7 @@ from edgedistill.data.types import CodedResponse, TestRows
 from edgedistill.decisions import RuleOutcome, decision_outcome
 from edgedistill.displays import plain_text
 from edgedistill.errors import ArgumentError
-from edgedistill.evaluation.build import TestCodings, human_ceiling, subgroup_tables
+from edgedistill.evaluation.build import TestCodings, measure_human_agreement, subgroup_tables
 from edgedistill.evaluation.coded_rows import CodedColumns, CodedTable, read_coded_table, require_rows
 from edgedistill.evaluation.types import AcceptedErrors, EvaluatedBundle, InterCoderFigures, SubgroupTable
 from edgedistill.frames import Rows, frame_of, texts_of_rows
@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # pandas is imported only where a DataFrame is used
 
     from edgedistill.data.given_tables import GivenTable
 
-BUNDLE_EVALUATION_VERSION = 1
+BUNDLE_EVALUATION_VERSION = 2
 """`schema_version` of the `evaluation.json` of a bundle."""
 SMALLEST = 20
 """Questions and groups of fewer rows have no figures, unless another number is given."""
@@ -129,7 +129,7 @@ class BundleEvaluation:
         review: Its decisions.
         questions: Agreement for each question; None if the bundle reads no question.
         subgroups: Agreement for each value of the named columns.
-        ceiling: Agreement among the named coders, and of the bundle with each; None without coders.
+        human_agreement: Agreement among the named coders, and of the bundle with each; None without coders.
         notes: What a reader must know.
     """
 
@@ -149,7 +149,7 @@ class BundleEvaluation:
     review: BundleDecisions
     questions: SubgroupTable | None
     subgroups: tuple[SubgroupTable, ...]
-    ceiling: InterCoderFigures | None
+    human_agreement: InterCoderFigures | None
     notes: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -329,7 +329,7 @@ def _measured(
         review=decisions,
         questions=_questions(rows, coded, section) if "question" in task.inputs else None,
         subgroups=subgroup_tables(rows, coded, section),
-        ceiling=human_ceiling(rows, coded, section),
+        human_agreement=measure_human_agreement(rows, coded, section),
         notes=tuple(notes),
     )
 
@@ -448,10 +448,10 @@ def describe_evaluation(found: BundleEvaluation) -> Iterator[str]:
         yield f"promised: at most {promise.promised:.3g} wrong{of}; {_OUTCOMES[promise.outcome]}" + (
             "" if promise.of == "all" else f": {promise.errors.wrong} of {promise.errors.accepted}"
         )
-    for pair in found.ceiling.pairs if found.ceiling else ():
+    for pair in found.human_agreement.pairs if found.human_agreement else ():
         kappa = _shown(pair.agreement.kappa if pair.agreement else None)
         yield f"human coders {pair.first} and {pair.second}: kappa {kappa} on {pair.rows} rows"
-    yield from found.ceiling.notes if found.ceiling else ()
+    yield from found.human_agreement.notes if found.human_agreement else ()
     for note in found.notes:
         yield f"note: {note}"
 

@@ -31,9 +31,9 @@ from edgedistill_serve.bundle.guarantee import Guarantee
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.task.task import NO_LABEL
 
-EVALUATION_VERSION = 4
+EVALUATION_VERSION = 5
 """`schema_version` of `evaluation.json`: raised when a key is removed or changes its meaning."""
-FIDELITY_VERSION = 1
+FIDELITY_VERSION = 2
 """`schema_version` of `fidelity.json`."""
 PYTORCH = "PyTorch"
 """What steps call the trained student, here as in `edgedistill_export`."""
@@ -340,7 +340,7 @@ class Evaluation:
         distillation: From the teacher's labels to the student's; None without a teacher.
         comparisons: The student against every other coding, paired.
         shifts: Precision and recall against the human-trained student; empty without one.
-        ceiling: Agreement among human coders; None if the project file names no columns of single coders.
+        human_agreement: Agreement among human coders; None if the project file names no columns of single coders.
         subgroups: One table per column and coding.
         prevalence: Label shares of a population, corrected for the student's errors; None without one.
         questions: Known and unknown questions apart; None without questions, where nearly every row has its own, and in
@@ -366,7 +366,7 @@ class Evaluation:
     distillation: FidelityStep | None
     comparisons: tuple[NamedComparison, ...]
     shifts: tuple[PrecisionRecallShift, ...]
-    ceiling: InterCoderFigures | None
+    human_agreement: InterCoderFigures | None
     subgroups: tuple[SubgroupTable, ...]
     prevalence: PopulationPrevalence | None
     questions: QuestionTable | None = None
@@ -433,7 +433,7 @@ class ServedFigures:
         change: From the student in PyTorch to the served graph, over all steps.
         review: The outcome of the decision rule.
         subgroups: As in `Evaluation`, with the served graph as the student.
-        ceiling: As in `Evaluation`, likewise.
+        human_agreement: As in `Evaluation`, likewise.
         rule: The decision rule, if it was chosen on the served graph's scores; None if it is that of `Evaluation`.
         questions: As in `Evaluation`, with the served graph as the only coding.
     """
@@ -441,7 +441,7 @@ class ServedFigures:
     change: FidelityStep
     review: RuleOutcome
     subgroups: tuple[SubgroupTable, ...]
-    ceiling: InterCoderFigures | None
+    human_agreement: InterCoderFigures | None
     rule: ServedRule | None = None
     questions: QuestionTable | None = None
 
@@ -498,7 +498,7 @@ class Fidelity:
             served,
             review=review,
             subgroups=(*figures.subgroups, *others),
-            ceiling=figures.ceiling,
+            human_agreement=figures.human_agreement,
             questions=_served_questions(evaluation.questions, figures.questions),
         )
 

@@ -13,6 +13,8 @@ from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.mix import read_mixture
 from edgedistill.pipeline.run import Run
 from edgedistill.project.student import AssistantSection, SearchSection, ShrinkSection, Size, StudentSection
+from edgedistill.report.next_steps import TRAIN_AGAIN
+from edgedistill.report.verdict import describe_failure
 from edgedistill.sizes import SIZES_FILE, size_folder, size_name
 from edgedistill.student import Epoch, TrainingProgress, Trial, backbone_folder, train_student
 from edgedistill.student.assistant import Assistants, taught_rows, taught_section, train_assistants
@@ -20,6 +22,7 @@ from edgedistill.student.checkpoints import copy_files, replacing
 from edgedistill.student.compression import CompressedStudent, compare_students, compress_student
 from edgedistill.student.cut_backbone import cut_backbone
 from edgedistill.student.frozen import FrozenHead, fit_frozen, train_frozen_student, write_frozen
+from edgedistill.student.label_thresholds import choose_label_decoder
 from edgedistill.student.model import encoder_parameters
 from edgedistill.student.nano import NanoStart, train_nano_student
 from edgedistill.student.overlap import fit_overlap, has_references
@@ -63,8 +66,22 @@ def train(run: Run) -> dict[str, Any]:
         for each in entry["prior_correction"]
         if each["note"]
     )
+    entry["notes"] += _one_label(run)
     entry["selected_by"] = [row.response.id for row in run.validation]
     return entry
+
+
+def _one_label(run: Run) -> Iterator[str]:
+    """Yield a sentence if the student gives all validation rows one label, although human coders give several."""
+    validation = run.validation
+    if len(set(validation.labels)) < 2:
+        return
+    student = Checkpoint.load(run.folder / STUDENT, run.task, run.max_tokens)
+    decoder = choose_label_decoder(student, validation)
+    found = {*decoder.labels(student.logits([dict(row.response.inputs) for row in validation]))}
+    if len(found) == 1:
+        failure = describe_failure("validation", found.pop())
+        yield f"{failure[0].upper()}{failure[1:]} {TRAIN_AGAIN}"
 
 
 def _backbone(run: Run) -> tuple[Path, VocabularyCut | None]:

@@ -66,7 +66,7 @@ def findings(
         *_export(fidelity),
         *([confirm_size(evaluation, sizes)] if sizes else _simpler_students(evaluation)),
         *_groups(evaluation, required_kappa),
-        *_human_coders(evaluation.ceiling),
+        *_human_coders(evaluation.human_agreement),
         *_teacher(evaluation),
         *_overlap(evaluation),
         *([_bundle_in_use(comparison)] if comparison else []),
@@ -405,9 +405,9 @@ def _group_problems(group: Subgroup, required_kappa: float) -> Iterator[str]:
             yield f"{change} than the human coders (standardised mean difference {difference(gap)})"
 
 
-def _human_coders(ceiling: InterCoderFigures | None) -> Iterator[Finding]:
+def _human_coders(human_agreement: InterCoderFigures | None) -> Iterator[Finding]:
     heading = "Comparison with human coders"
-    if ceiling is None:
+    if human_agreement is None:
         yield Finding(
             heading,
             "Agreement between human coders on these rows is unknown, so the model is not compared with a human coder. "
@@ -417,10 +417,10 @@ def _human_coders(ceiling: InterCoderFigures | None) -> Iterator[Finding]:
         return
     pairs = "; ".join(
         f"κ of {each.first} and {each.second} is {estimate(each.agreement.kappa)} on {rows(each.rows)}"
-        for each in ceiling.pairs
+        for each in human_agreement.pairs
         if each.agreement
     )
-    gaps = [gap for each in ceiling.beside_humans if (gap := each.differences.get("kappa"))]
+    gaps = [gap for each in human_agreement.beside_humans if (gap := each.differences.get("kappa"))]
     if not gaps:
         yield Finding(heading, f"{pairs or 'No two coders coded the same rows'}.", "neutral")
         return
@@ -440,7 +440,7 @@ def _human_coders(ceiling: InterCoderFigures | None) -> Iterator[Finding]:
         )
         tone = "neutral"
     yield Finding(heading, f"{text}. {pairs}.", tone)
-    if tested := ceiling.alt_test:
+    if tested := human_agreement.alt_test:
         beaten = f"{sum(each.beaten for each in tested.coders)} of {pluralize(len(tested.coders), 'coder')}"
         text, tone = f"The rows do not show it: the model beats only {beaten}", "neutral"
         if tested.passed:

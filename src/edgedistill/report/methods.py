@@ -183,22 +183,22 @@ def _codes(inputs: MethodsInputs) -> Iterator[str]:
             f"{rows(coding.double_coded)} were coded by at least two coders, {count(coding.disputed)} of them "
             f"differently, and the labels of {rows(coding.adjudicated)} were decided by adjudication."
         )
-    ceiling = evaluation.ceiling
-    if ceiling is None:
+    human_agreement = evaluation.human_agreement
+    if human_agreement is None:
         yield "Agreement between human coders was not measured on the test rows."
         return
-    alpha = "undefined" if ceiling.alpha is None else figure(ceiling.alpha)
+    alpha = "undefined" if human_agreement.alpha is None else figure(human_agreement.alpha)
     yield (
-        f"{pluralize(len(ceiling.coders), 'human coder')} coded {rows(ceiling.rows)} of the test split "
+        f"{pluralize(len(human_agreement.coders), 'human coder')} coded {rows(human_agreement.rows)} of the test split "
         f"at least twice; Krippendorff's \u03b1 {cite(*_alpha(evaluation.kind))} is {alpha} "
         f"({table_reference('inter_coder')})."
     )
-    for note in (*ceiling.notes, *([ceiling.alt_test_note] if ceiling.alt_test_note else [])):
+    for note in (*human_agreement.notes, *([human_agreement.alt_test_note] if human_agreement.alt_test_note else [])):
         yield f"{plain(note)[:1].upper()}{plain(note)[1:].rstrip('.')}."
-    for pair in ceiling.pairs if len(ceiling.pairs) == 1 else ():
+    for pair in human_agreement.pairs if len(human_agreement.pairs) == 1 else ():
         if pair.agreement:
             yield f"On the {rows(pair.rows)} that both coded, their \u03ba is {estimate(pair.agreement.kappa)}."
-    if tested := ceiling.alt_test:
+    if tested := human_agreement.alt_test:
         yield (
             f"In the alternative annotator test {cite('calderon2025')} with \u03b5 = {setting(tested.epsilon)}, the "
             f"model beats {count(sum(each.beaten for each in tested.coders))} of "
@@ -653,7 +653,7 @@ def _software(inputs: MethodsInputs) -> Iterator[str]:
 def _not_measured(inputs: MethodsInputs) -> Iterator[str]:
     report = inputs.report
     lacking = [
-        *([] if report.served.ceiling else ["agreement between human coders on the test rows"]),
+        *([] if report.served.human_agreement else ["agreement between human coders on the test rows"]),
         *([] if report.served.subgroups else ["agreement in groups of learners"]),
         *([] if report.is_served else ["agreement of the exported model"]),
         *([] if "teacher" in report.served.agreement else ["agreement of a language model on the test rows"]),

@@ -12,6 +12,10 @@ from edgedistill.report.rules import MIN_GROUPS, MIN_LABEL_ROWS, MIN_TEST_ROWS, 
 from edgedistill.report.verdict import Requirement, Verdict, VerdictAnswer
 
 MOST_STEPS = 6
+TRAIN_AGAIN = (
+    "Set student.preset: thorough (more epochs), and code or label more rows; student.kind: frozen needs the fewest."
+)
+"""What to change if a student gives all rows one label."""
 _PROMISED_SHARE, _PROMISED_LEVEL = 0.05, 0.05
 _APPROXIMATION = "Intervals are taken to narrow with the square root of the rows."
 
@@ -42,10 +46,7 @@ def _training(inputs: ReportInputs, evaluation: Evaluation, decision: Verdict) -
     rows = (inputs.run_log.stages.get("mix") or {}).get("rows")
     trained = f" It was trained on {pluralize(rows, 'row')}." if isinstance(rows, int) else ""
     if decision.only_label:
-        yield (
-            f"Train again: every response got the label {decision.only_label}.{trained} Set student.preset: thorough "
-            "(more epochs), and code or label more rows; student.kind: frozen needs the fewest."
-        )
+        yield f"Train again: every response got the label {decision.only_label}.{trained} {TRAIN_AGAIN}"
         return
     for compared in evaluation.comparisons:
         gained = compared.differences.get("kappa")
@@ -160,7 +161,7 @@ def _rule(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _coders(evaluation: Evaluation) -> Iterator[str]:
-    if evaluation.ceiling is None:
+    if evaluation.human_agreement is None:
         yield (
             f"Let a second person code the {pluralize(evaluation.rows, 'test row')}, and name both columns in "
             "evaluation.coders: then the model is compared with people."

@@ -133,7 +133,7 @@ def _commands(text: str) -> Markup:
 def _plots(inputs: ReportInputs, decision: Verdict, trials: Sequence[TrialSummary]) -> Mapping[str, Plot | None]:
     evaluation = inputs.served
     kappas: dict[str, Estimate | None] = {name: each.kappa for name, each in inputs.columns.items()}
-    for pair in evaluation.ceiling.pairs if evaluation.ceiling else ():
+    for pair in evaluation.human_agreement.pairs if evaluation.human_agreement else ():
         kappas[f"{pair.first}, {pair.second} (human)"] = pair.agreement.kappa if pair.agreement else None
     return {
         "agreement": agreement_plot(kappas, decision.required_kappa, evaluation.kappa),

@@ -87,7 +87,7 @@ def _data_flow(inputs: ReportInputs) -> PaperTable:
 
 
 def _inter_coder(inputs: ReportInputs) -> PaperTable:
-    found = inputs.served.ceiling
+    found = inputs.served.human_agreement
 
     def rows() -> Iterator[tuple[Cell, ...]]:
         for pair in found.pairs if found else ():
@@ -107,9 +107,9 @@ def _inter_coder(inputs: ReportInputs) -> PaperTable:
 
 
 def _alt_test(inputs: ReportInputs) -> PaperTable:
-    ceiling = inputs.served.ceiling
+    human_agreement = inputs.served.human_agreement
     tests = {f"teacher {each.teacher}": each.alt_test for each in (inputs.gate.teachers if inputs.gate else ())}
-    tests["model"] = ceiling.alt_test if ceiling else None
+    tests["model"] = human_agreement.alt_test if human_agreement else None
     columns = {"machine": "Machine", "coder": "Coder", "rows": "Rows", "advantage": "Advantage of the machine"}
     columns |= {"coder_advantage": "Advantage of the coder", "p": "p", "beaten": "Beaten"}
     rows: Iterable[tuple[Cell, ...]] = (
@@ -251,7 +251,7 @@ def _label_tables(name: str, agreement: Agreement) -> Iterator[tuple[Cell, ...]]
 
 
 def _comparisons(inputs: ReportInputs) -> PaperTable:
-    beside = inputs.served.ceiling.beside_humans if inputs.served.ceiling else ()
+    beside = inputs.served.human_agreement.beside_humans if inputs.served.human_agreement else ()
 
     def rows(found: Iterable[NamedComparison], default: str) -> Iterator[tuple[Cell, ...]]:
         for each in found:

@@ -120,7 +120,7 @@ def verdict(
     headline = _headline(answer, labels, all_met=all_met)
     if only_label:
         answer = VerdictAnswer.NO
-        headline = f"No: training failed. The model gives every test response the same label, {only_label}."
+        headline = f"No: {describe_failure('test', only_label)}"
     return Verdict(
         answer,
         headline,
@@ -172,6 +172,11 @@ def untrained_label(agreement: Agreement, labels: Sequence[str]) -> str:
     if sum(count > 0 for count in given) != 1 or sum(sum(line) > 0 for line in agreement.confusion) < 2:
         return ""
     return labels[next(place for place, count in enumerate(given) if count)]
+
+
+def describe_failure(split: str, label: str) -> str:
+    """Return that a model gives all rows of a split one label, although human coders give several."""
+    return f"training failed. The model gives every {split} response the same label, {label}."
 
 
 def required_kappa(gate: Gate | None) -> float:

@@ -102,7 +102,7 @@ def test_groups_clusters_and_coders_are_columns_of_the_file(bundle, coded):
     (table,) = found.subgroups
     assert [(group.value, group.rows) for group in table.groups] == [("north", 40), ("south", 40)]
     assert found.agreement["student"].groups == 20
-    assert found.ceiling.coders == ("label", "second")
+    assert found.human_agreement.coders == ("label", "second")
     assert found.agreement["student"].averages["binary"].f1 is not None
 
 

@@ -78,7 +78,7 @@ def test_the_student_stands_beside_the_frozen_encoder_with_paired_differences(do
 
 
 def test_the_second_coder_makes_a_ceiling_with_the_column_label(done):
-    found = evaluation(done)["ceiling"]
+    found = evaluation(done)["human_agreement"]
     assert (found["coders"], found["rows"]) == (["label", "second"], 60)
     assert found["pairs"][0]["agreement"]["kappa"]["value"] < 1
     assert [each["reference"] for each in found["beside_humans"]] == ["label", "second"]
@@ -152,7 +152,7 @@ def test_the_figures_of_the_served_graph_are_those_of_the_bundle_and_of_the_repo
     assert replace(one, limit=other.limit) == other
     assert replace(served.review.test, novelty=other) == before.review.test
     assert served.subgroups == before.subgroups
-    assert served.ceiling == before.ceiling
+    assert served.human_agreement == before.human_agreement
     figures = run.fidelity.figures
     assert (figures.change.before, figures.change.after, figures.change.flips) == ("PyTorch", "served", 0)
     entry = run.folder.run_log["stages"]["report"]

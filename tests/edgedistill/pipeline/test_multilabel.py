@@ -127,7 +127,7 @@ def test_the_student_is_compared_with_people_label_by_label(done):
     assert student["averages"]["micro"]["f1"]["value"] > 0.8
     assert all(student["per_label"][name]["kappa"]["value"] > 0.5 for name in KEYWORDS)
     assert (student["mcc"], student["confusion"]) == (None, [])
-    assert evaluation["ceiling"]["pairs"][0]["agreement"]["kappa_name"] == "mean kappa over labels"
+    assert evaluation["human_agreement"]["pairs"][0]["agreement"]["kappa_name"] == "mean kappa over labels"
     assert set(evaluation["subgroups"][0]["groups"][0]["smd"]) == set(KEYWORDS)
     assert set(evaluation["prevalence"]["observed"]) == set(KEYWORDS)
     assert set(evaluation["shifts"]) == set()

@@ -239,3 +239,15 @@ def test_an_assistant_that_is_smaller_or_has_no_other_texts_is_noted(project):
 def test_an_assistant_of_the_same_size_with_other_texts_is_not_noted(project):
     notes = train(project(ASSISTANT))[0].entry["notes"]
     assert not [note for note in notes if note.startswith("The assistant ")]
+
+
+def test_a_student_that_gives_all_validation_rows_one_label_says_so(project):
+    file = project()
+    file.write_text(file.read_text().replace("[5e-3]", "[1e-9]"))
+    step, _ = train(file)
+    (note,) = (each for each in step.entry["notes"] if each.startswith("Training failed"))
+    assert note.startswith("Training failed. The model gives every validation response the same label, ")
+    assert note.endswith(
+        "Set student.preset: thorough (more epochs), and code or label more rows; "
+        "student.kind: frozen needs the fewest."
+    )

@@ -136,7 +136,7 @@ def fidelity_of(rows=60, labels=LABELS):
     ]
     forms = dict.fromkeys(["PyTorch", "ONNX fp32", "int8"], noisy(codes, labels, 0.1, 0))
     steps = measure_fidelity(TestRows(tuple(coded)), task, forms)
-    return Fidelity(schema_version=1, evaluation="", served="int8", steps=steps, validation_steps=())
+    return Fidelity(schema_version=2, evaluation="", served="int8", steps=steps, validation_steps=())
 
 
 def exported(evaluation, agreement=None, **figures):
@@ -146,7 +146,7 @@ def exported(evaluation, agreement=None, **figures):
         change=replace(change, before="PyTorch", after="served"),
         review=evaluation.review.test,
         subgroups=tuple(table for table in evaluation.subgroups if table.coding == "student"),
-        ceiling=evaluation.ceiling,
+        human_agreement=evaluation.human_agreement,
     )
     return replace(
         fidelity_of(), agreement=agreement or evaluation.student, figures=replace(made, **figures) if figures else made

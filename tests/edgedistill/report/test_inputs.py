@@ -49,7 +49,7 @@ def test_an_evaluation_that_is_no_json_is_named(run, text):
         inputs_of_run(run)
 
 
-@pytest.mark.parametrize("key", ["review", "calibration", "comparisons", "ceiling", "subgroups"])
+@pytest.mark.parametrize("key", ["review", "calibration", "comparisons", "human_agreement", "subgroups"])
 def test_an_evaluation_that_lacks_a_key_is_named_with_it(run, key):
     values = json.loads((run / "evaluation.json").read_text())
     del values[key]
@@ -69,8 +69,8 @@ def test_an_evaluation_of_another_version_says_which_stage_to_run_again(run, ver
 
 def test_a_fidelity_file_of_another_version_says_which_stage_to_run_again(run):
     values = json.loads((run / "fidelity.json").read_text())
-    (run / "fidelity.json").write_text(json.dumps(values | {"schema_version": 2}))
-    with pytest.raises(RunError, match=r"has schema version 2.*`edgedistill export PROJECT`"):
+    (run / "fidelity.json").write_text(json.dumps(values | {"schema_version": 3}))
+    with pytest.raises(RunError, match=r"has schema version 3.*`edgedistill export PROJECT`"):
         inputs_of_run(run)
 
 

@@ -27,7 +27,7 @@ def _steps(found, **given):
 
 
 def test_an_inconclusive_verdict_names_the_test_rows_that_would_settle_it():
-    text = _steps(with_student(student(0.5, 0.9), ceiling=None))
+    text = _steps(with_student(student(0.5, 0.9), human_agreement=None))
     assert "120\u00a0test rows leave [.50,\u00a0.90]; at this κ about 480 would reach 0.6" in text
     assert "square root" in text
 
@@ -49,7 +49,7 @@ def test_failed_training_comes_first():
 
 
 def test_a_model_that_may_be_used_is_to_be_exported_and_measured_further():
-    text = _steps(evaluation(ceiling=None))
+    text = _steps(evaluation(human_agreement=None))
     assert "`edgedistill export praise/project.yaml`" in text
     assert "`edgedistill review curve praise/project.yaml`" in text
     assert "Let a second person code the 120\u00a0test rows" in text

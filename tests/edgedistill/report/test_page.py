@@ -301,9 +301,9 @@ def test_codings_that_use_one_label_throughout_have_undefined_figures(tmp_path):
     for coding in values["agreement"].values():
         coding |= {"kappa": None, "mcc": None, "alpha": None}
     values["probabilities"] |= {"auc": None, "auc_per_label": dict.fromkeys(LABELS)}
-    for compared in [*values["comparisons"], *values["ceiling"]["beside_humans"]]:
+    for compared in [*values["comparisons"], *values["human_agreement"]["beside_humans"]]:
         compared["differences"] = dict.fromkeys(compared["differences"])
-    for pair in values["ceiling"]["pairs"]:
+    for pair in values["human_agreement"]["pairs"]:
         pair["agreement"]["kappa"] = None
     values["distillation"]["kappa_lost"] = None
     values["prevalence"] |= {"corrected": None, "fails": "the error rates are unknown"}

@@ -207,7 +207,7 @@ def test_accepting_a_teacher_that_passed_is_no_finding():
 
 
 def test_without_two_coders_no_comparison_with_people_is_made():
-    (found,) = _about(verdict(evaluation(ceiling=None), None), "Comparison with human coders")
+    (found,) = _about(verdict(evaluation(human_agreement=None), None), "Comparison with human coders")
     assert "is unknown" in found.text
 
 
@@ -222,8 +222,8 @@ def test_without_two_coders_no_comparison_with_people_is_made():
 def test_the_model_is_compared_with_a_human_coder_against_another(low, high, tone, words):
     made = evaluation()
     gap = {"kappa": Estimate((low + high) / 2, low, high)}
-    beside = [replace(each, differences=gap) for each in made.ceiling.beside_humans]
-    found = verdict(replace(made, ceiling=replace(made.ceiling, beside_humans=beside)), None)
+    beside = [replace(each, differences=gap) for each in made.human_agreement.beside_humans]
+    found = verdict(replace(made, human_agreement=replace(made.human_agreement, beside_humans=beside)), None)
     (finding,) = _about(found, "Comparison with human coders")
     assert (finding.tone, words in finding.text) == (tone, True)
 

@@ -89,6 +89,16 @@ def test_grade_writes_the_table_and_counts_its_rows(bundle, tmp_path):
     assert (counts["read"], counts["scored"], counts["errors"], counts["review"]) == (3, 2, 1, 1)
 
 
+def test_grade_says_that_the_bundle_is_not_validated(bundle, tmp_path):
+    (tmp_path / "in.csv").write_text("id,response\n1,great job\n")
+    ended = run("grade", bundle.folder, tmp_path / "in.csv", tmp_path / "out.csv")
+    assert ended.stdout.endswith("s; verdict of the bundle: not validated\n")
+    assert ended.stderr == "Not validated: the bundle has no comparison with human codes of test rows.\n"
+    again = run("grade", bundle.folder, tmp_path / "in.csv", f"{tmp_path / 'parts'}/", "--to", "csv", "--json")
+    assert json.loads(again.stdout)["verdict"] == "not validated"
+    assert json.loads((tmp_path / "parts/manifest.json").read_text())["verdict"] == "not validated"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -219,6 +219,15 @@ def test_a_worker_that_starts_again_with_a_changed_folder_takes_all_others_along
             client.close()
 
 
+def test_a_damaged_bundle_ends_the_start_before_the_server_says_that_it_listens(folder):
+    (folder / "bundle.json").write_text("{")
+    command = [COMMAND, "serve", str(folder), "--port", "0", *TWO]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert ended.returncode != 0
+    assert "bundle.json" in ended.stderr
+    assert "listening" not in ended.stdout + ended.stderr
+
+
 def test_a_worker_that_starts_again_with_a_damaged_folder_stays_out_and_is_shown(start, folder):
     with start(str(folder), *TWO) as server:
         (folder / "tokenizer.json").write_text("{}")
@@ -373,4 +382,4 @@ def test_a_watcher_of_the_folders_that_hangs_is_shown(bundle, monkeypatch):
         watching.cancel()
 
     with socket.socket() as listener:
-        asyncio.run(watch(supervisor.Supervisor(settings, 1, listener)))
+        asyncio.run(watch(supervisor.Supervisor(settings, 1, listener, on_open=lambda: None)))

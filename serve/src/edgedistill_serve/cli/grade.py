@@ -13,6 +13,8 @@ import click
 import msgspec
 
 from edgedistill_serve.bundle.loading import Bundle
+from edgedistill_serve.bundle.manifest import Manifest
+from edgedistill_serve.bundle.verdict import describe_verdict
 from edgedistill_serve.cli.terminal import BUNDLE, JSON, PUBLIC_KEY, THREADS, ProgressLine, one_line, write
 from edgedistill_serve.grading.column_names import parse_columns
 from edgedistill_serve.grading.dialects import check_delimiter, check_encoding
@@ -150,14 +152,19 @@ def grade(
             sys.stderr.write("stopped\n")
             raise
     report.clear()
-    seconds = report.seconds
-    manifest = loaded.manifest
-    if json:
-        found = {"model": manifest.name, "version": manifest.version, **counts.as_dict()}
-        summary: Any = {**found, "seconds": round(seconds, 3), "out": target}
-    else:
-        summary = f"{target}: {_format_counts(counts)}, in {seconds:.1f} s"
+    summary = _summary(loaded.manifest, counts, report, target, json=json)
     write(summary) if target != STANDARD else report.note(summary)
+
+
+def _summary(manifest: Manifest, counts: GradingCounts, report: "_Report", target: str, *, json: bool) -> Any:
+    """Return what is said at the end; before it, why the bundle is not validated."""
+    seconds, status = report.seconds, manifest.known_verdict.status
+    if json:
+        found = {"model": manifest.name, "version": manifest.version, "verdict": status, **counts.as_dict()}
+        return {**found, "seconds": round(seconds, 3), "out": target}
+    if status != "validated":
+        report.note(describe_verdict(manifest.verdict))
+    return f"{target}: {_format_counts(counts)}, in {seconds:.1f} s; verdict of the bundle: {status}"
 
 
 def _without_options_of_text(options: dict[str, Any]) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def grade(
         )
         if journal is not None:
             check_journal_columns(journal, tuple(read.kinds), files[0].name)
-        parts = Parts(where.work, where.form, described, journal)
+        parts = Parts(where.work, where.form, described, journal, scorer.bundle.manifest.known_verdict.status)
         return finish_grading(
             _Here(read, batches, parts, strict, part_rows, progress, note, stop), where, restart=restart
         )

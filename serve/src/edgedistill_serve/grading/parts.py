@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from edgedistill_serve.bundle.verdict import VerdictStatus
 from edgedistill_serve.errors import DataError
 from edgedistill_serve.grading.delimited import write_records
 from edgedistill_serve.grading.graded_journal import GradedJournal
@@ -91,12 +92,14 @@ class Parts:
         form: Their format.
         manifest: What is graded; a grading goes on only with parts of an equal manifest.
         journal: Counts the rows; None for no journal.
+        verdict: Whether test rows support the use of the bundle, for the final manifest.
     """
 
     folder: Folder
     form: TableFormat
     manifest: Mapping[str, Any]
     journal: GradedJournal | None = None
+    verdict: VerdictStatus = "not validated"
 
     def name(self, number: int) -> str:
         """Return the name of a part."""
@@ -215,7 +218,8 @@ class Parts:
             {"file": self.name(number), "rows": part.counts.written, "bytes": part.bytes, "sha256": part.sha256}
             for number, part in enumerate(whole)
         ]
-        self._write_manifest({"state": "complete", "counts": total(whole), "parts": listed})
+        # The verdict is no part of what is graded: another one changes no row.
+        self._write_manifest({"state": "complete", "counts": total(whole), "verdict": self.verdict, "parts": listed})
         for number in range(len(whole)):
             self.folder.remove(self._account(number))
 

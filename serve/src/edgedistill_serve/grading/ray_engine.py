@@ -147,7 +147,7 @@ def grade_on_ray(
         if journal is not None:
             check_journal_columns(journal, first, files[0].name)
         rows = _Rows(tuple(files), tuple(accumulate(each.rows for each in facts)), facts[0].kinds, part_rows)
-        parts = Parts(where.work, where.form, described, journal)
+        parts = Parts(where.work, where.form, described, journal, bundle.manifest.known_verdict.status)
         engine = _OnRay(ray, bundle, graph, rows, parts, prefix, workers, progress, note, stop)
         return finish_grading(engine, where, restart=restart)
 

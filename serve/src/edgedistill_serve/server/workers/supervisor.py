@@ -89,7 +89,8 @@ def serve(settings: ServerSettings, workers: int, *, on_listening: Callable[[str
     Args:
         settings: The settings; ``threads`` is the number of scoring threads of each worker.
         workers: Number of processes that answer requests.
-        on_listening: Called once with the URL of the server, before the bundles are loaded.
+        on_listening: Called once with the URL of the server, when every worker has loaded the bundles; never if one
+            cannot.
 
     Raises:
         WorkerEnded: A worker ended before it had loaded the bundles.
@@ -103,8 +104,9 @@ def serve(settings: ServerSettings, workers: int, *, on_listening: Callable[[str
     if settings.journal is not None:
         Journal(settings.journal, audit_share=settings.audit_share, start=False)
     with open_listener(address) as listener:
-        on_listening(format_url(address, listener))
-        supervisor = Supervisor(settings, workers, listener)
+        supervisor = Supervisor(
+            settings, workers, listener, on_open=lambda: on_listening(format_url(address, listener))
+        )
         asyncio.run(supervisor.run(reload_signal))
     if supervisor.failure is not None:
         raise supervisor.failure
@@ -187,16 +189,20 @@ class Supervisor:
         settings: The settings of the server.
         number: Number of workers.
         listener: The listening socket.
+        on_open: Called once, when all workers are open.
 
     Attributes:
         failure: Why the server could not start; None if it has served.
     """
 
-    def __init__(self, settings: ServerSettings, number: int, listener: socket.socket) -> None:
+    def __init__(
+        self, settings: ServerSettings, number: int, listener: socket.socket, *, on_open: Callable[[], None]
+    ) -> None:
         self.failure: EdgeDistillError | None = None
         self._settings = settings
         self._number = number
         self._listener = listener
+        self._on_open = on_open
         self._memory = SharedState.create(number)
         self._shared = SharedState(self._memory)
         self._workers: dict[int, _Worker] = {}
@@ -349,6 +355,7 @@ class Supervisor:
         self._shared.generation = 1
         for worker in workers:
             self._open(worker)
+        self._on_open()
         for model in newest.models:
             log_ready(*model)
 
