@@ -131,4 +131,4 @@ $(WEB_ASSETS): export/package-lock.json export/hatch_build.py | $(INSTALLED)
 	touch $@
 
 clean:
-	rm -rf .venv .venv-transformers5 .venv-lowest .venv-newest .venv-generators .wheelhouse tests/js/node_modules clients/js/node_modules export/node_modules export/src/edgedistill_export/web/vendor examples/praise/runs examples/praise/teacher-cache
+	rm -rf .venv .venv-transformers5 .venv-lowest .venv-newest .venv-generators .wheelhouse tests/js/node_modules clients/js/node_modules export/node_modules export/src/edgedistill_export/web/vendor examples/*/runs examples/praise/teacher-cache

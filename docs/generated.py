@@ -258,6 +258,12 @@ def changelog() -> str:
     return (ROOT / "CHANGELOG.md").read_text("utf-8").partition("\n")[2]
 
 
+def examples() -> str:
+    """The table of `examples/README.md`."""
+    text = (ROOT / "examples" / "README.md").read_text("utf-8").partition("\n")[2]
+    return re.sub(r"\]\((?=[a-z])", "](../examples/", text)
+
+
 GENERATED: Mapping[str, Callable[[], str]] = {
-    each.__name__: each for each in (commands, project_file, python_api, decisions, results, changelog)
+    each.__name__: each for each in (commands, project_file, python_api, decisions, results, changelog, examples)
 }

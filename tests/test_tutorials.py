@@ -350,7 +350,7 @@ OTHERS = sorted(
     page
     for page in (file.relative_to(DOCS).as_posix() for file in DOCS.rglob("*.md"))
     if page not in TUTORIALS and not page.startswith("decisions/")
-)
+) + [f"../examples/{each.parent.name}/README.md" for each in sorted(DOCS.glob("../examples/*/README.md"))]
 PROGRAM_LINE = re.compile(r"^(?:    )?(edgedistill(?:-serve)? .*)$")
 
 

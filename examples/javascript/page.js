@@ -46,7 +46,7 @@ function connect() {
 }
 
 function newClient() {
-  return new Client(connection.server.value, { key: connection.key.value || undefined, retries: { tries: 2 } });
+  return new Client(connection.server.value, { key: connection.key.value || undefined });
 }
 
 async function scoreClass() {
@@ -69,7 +69,7 @@ function decision({ decision, reason, verdict }) {
 
 function rowOf(answer, score, error) {
   const row = document.createElement("tr");
-  const cells = score ? [score.label, `${(100 * score.probability).toFixed(0)} %`, decision(score)] : ["", "", error];
+  const cells = score ? [score.label, `${(100 * score.probability).toFixed(1)}%`, decision(score)] : ["", "", error];
   for (const text of [answer, ...cells]) row.insertCell().textContent = text;
   return row;
 }

@@ -88,6 +88,8 @@ def test_one_answer_and_a_class_are_scored_with_a_key_from_another_origin(page, 
         browser.run(f"{ELEMENT}.querySelector('button').click()")
         browser.until(f"{ELEMENT}.querySelector('.decision')")
         assert browser.run(f"return {ELEMENT}.querySelector('strong').textContent") == wanted[0].label
+        browser.resize(360, 740)
+        assert browser.run("return document.documentElement.scrollWidth") <= 360
         assert key.key not in browser.run("return document.documentElement.outerHTML + JSON.stringify(localStorage)")
 
 
