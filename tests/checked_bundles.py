@@ -1,15 +1,22 @@
-"""Self-checks of bundles, each made once in a run of the tests, whichever process needs it.
+"""Self-checks of bundles, which cost a test little.
 
 A process checks each bundle that it loads in a child, which imports onnxruntime for a third of a second. Hundreds of
-tests load the same few bundles in processes of their own. So what a child reported is kept in a folder of this run,
-under the SHA-256 of the manifest, which has the checksum of every other file. What a child refuses is not kept, and
-`tests/serve/scoring/test_isolated_check.py` has bundles of its own, which are checked for the first time there.
+tests load the same few bundles in processes of their own, and others write a bundle each. Therefore:
+
+- What a child reported is kept in a folder of this run of the tests, under the SHA-256 of the manifest, which has the
+  checksum of every other file. What a child refuses is not kept.
+- The children of the tests' own process are forks of one that has imported onnxruntime.
+
+`tests/serve/scoring/test_isolated_check.py` has bundles of its own, and children as users have them.
 """
 
 import os
+import subprocess
 import tempfile
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 
 def keep_in(folder: Path) -> None:
@@ -33,3 +40,14 @@ def keep_in(folder: Path) -> None:
         return found
 
     graph_choice.check_in_child = check
+
+
+def start_children_by(start: Callable[..., subprocess.CompletedProcess[bytes]]) -> None:
+    """Make this process start the children by a function: of the arguments after `python -P`, and the input."""
+    from edgedistill_serve.scoring import isolated_check
+
+    def run(command, **settings):
+        return start(*command[2:], given=settings["input"])
+
+    known = {name: getattr(subprocess, name) for name in ("PIPE", "DEVNULL", "TimeoutExpired")}
+    isolated_check.subprocess = SimpleNamespace(run=run, **known)

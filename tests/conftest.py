@@ -34,4 +34,5 @@ def _bundles_are_checked_once(of_this_run):
     folder = of_this_run / "checked-bundles"
     folder.mkdir(exist_ok=True)
     checked_bundles.keep_in(folder)
+    checked_bundles.start_children_by(processes.run_child)
     processes.checked_bundles = folder

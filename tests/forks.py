@@ -4,8 +4,8 @@
 
 It reads one request after another from the socket whose number it is given, and answers each with a JSON value:
 
-    {"argv": ..., "cwd": ..., "environment": ...} and two streams   the process id of a fork that runs this
-    {"ended": process id}                                           its exit code, or null while it runs
+    {"argv": ..., "cwd": ..., "environment": ...} and three streams   the process id of a fork that runs this
+    {"ended": process id}                                             its exit code, or null while it runs
 """
 
 import atexit
@@ -31,7 +31,7 @@ exit_codes: list[int] = []
 
 def receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Return the next request and its streams, an empty one where nobody asks any more."""
-    message, streams, _, _ = socket.recv_fds(line, LONGEST, 2)
+    message, streams, _, _ = socket.recv_fds(line, LONGEST, 3)
     return (json.loads(message) if message else {}), list(streams)
 
 
@@ -62,12 +62,12 @@ def become(message: dict[str, Any], streams: list[int]) -> None:
     os.chdir(message["cwd"])
     os.environ.clear()
     os.environ.update(message["environment"])
-    with Path(os.devnull).open() as nothing:
-        for here, stream in enumerate((nothing.fileno(), *streams)):
-            os.dup2(stream, here)
+    for here, stream in enumerate(streams):
+        os.dup2(stream, here)
     for stream in streams:
         os.close(stream)
     # Opened again, as in a process of its own: whether a stream can seek is found out when it is opened.
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), sys.stdin.encoding, sys.stdin.errors)
     sys.stdout, sys.stderr = (
         io.TextIOWrapper(
             io.BufferedWriter(io.FileIO(place, "w", closefd=False)),

@@ -61,6 +61,7 @@ class Process:
         cwd: The folder it starts in; this process's unless said otherwise.
         like: The program whose imports it finds made.
         complaints: Where it writes its standard error, which `communicate` returns where nothing is said here.
+        given: What it can read from its standard input.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Process:
         cwd: Path | None = None,
         like: str = "edgedistill",
         complaints: IO[bytes] | None = None,
+        given: bytes = b"",
     ) -> None:
         self.argv = [str(script), *map(str, arguments)]
         self._like = like
@@ -79,7 +81,10 @@ class Process:
         reading, writing = os.pipe()
         self.stdout = os.fdopen(reading)
         message = {"argv": self.argv, "cwd": str(cwd or Path.cwd()), "environment": dict(os.environ)}
-        self.pid = _ask(like, message, writing, (complaints or self._complaints).fileno())
+        with tempfile.TemporaryFile() as stdin:
+            stdin.write(given)
+            stdin.seek(0)
+            self.pid = _ask(like, message, stdin.fileno(), writing, (complaints or self._complaints).fileno())
         os.close(writing)
 
     def poll(self) -> int | None:
@@ -137,6 +142,13 @@ def run(program: str, *arguments: object, cwd: Path | None = None) -> subprocess
     process = Process(script, *arguments, cwd=cwd, like=like)
     printed, complaints = process.communicate()
     return subprocess.CompletedProcess(process.argv, process.wait(), printed, complaints)
+
+
+def run_child(*arguments: str, given: bytes) -> subprocess.CompletedProcess[bytes]:
+    """Run code that has imported what `edgedistill-serve` imports, with an input."""
+    process = Process(*arguments, like="edgedistill-serve", given=given)
+    printed, _ = process.communicate()
+    return subprocess.CompletedProcess(process.argv, process.wait(), printed.encode())
 
 
 @functools.cache

@@ -1,7 +1,10 @@
 """PyTorch to ONNX to int8: a graph scores what the student scores, in one file, made without a word."""
 
 import logging
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +25,10 @@ from edgedistill_export.quantize.prune_last_layer import prune_last_layer
 from edgedistill_export.quantize.recipes import quantize_int8
 from edgedistill_export.verify.parity import graph_logits
 
-from ..tiny import DISTILBERT, FAMILIES, GRADING, MAX_TOKENS, PRAISE, Kin, rows_for, save_student
+from ..tiny import BERT, DISTILBERT, FAMILIES, GRADING, MAX_TOKENS, PRAISE, Kin, rows_for, save_student
 
 OPTIMUM_IS_INSTALLED = exporter.by_optimum is not None
+Converted = Callable[..., tuple[Checkpoint, Path]]
 CONVERTERS = [*([to_onnx] if OPTIMUM_IS_INSTALLED else []), by_torch_alone]
 
 
@@ -38,42 +42,51 @@ def convert(request: pytest.FixtureRequest) -> Converter:
     return request.param
 
 
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    """A function that makes the graph of a family with a converter, once: it takes PyTorch's exporter seconds."""
+
+    @cache
+    def make(convert: Converter, kin: Kin = BERT) -> tuple[Checkpoint, Path]:
+        folder = tmp_path_factory.mktemp(kin.name)
+        student = Checkpoint.load(save_student(folder / "student", GRADING, kin), GRADING, MAX_TOKENS)
+        convert(student, folder / "graphs" / "model.onnx")
+        return student, folder / "graphs" / "model.onnx"
+
+    return make
+
+
 @pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
-def test_the_graph_scores_what_pytorch_scores_at_every_length(tmp_path: Path, kin: Kin, convert: Converter):
-    student = Checkpoint.load(save_student(tmp_path / "student", GRADING, kin), GRADING, MAX_TOKENS)
+def test_the_graph_scores_what_pytorch_scores_at_every_length(converted: Converted, kin: Kin, convert: Converter):
+    student, file = converted(convert, kin)
     rows = rows_for(GRADING)
-    convert(student, tmp_path / "model.onnx")
-    converted = graph_logits(tmp_path / "model.onnx", student.encoder, rows)
-    np.testing.assert_allclose(converted, student.logits(rows), atol=1e-5)
+    np.testing.assert_allclose(graph_logits(file, student.encoder, rows), student.logits(rows), atol=1e-5)
 
 
-def test_batch_and_length_are_free(student: Checkpoint, tmp_path: Path, convert: Converter):
-    convert(student, tmp_path / "model.onnx")
-    graph = onnx.load(tmp_path / "model.onnx").graph
+def test_batch_and_length_are_free(converted: Converted, convert: Converter):
+    graph = onnx.load(converted(convert)[1]).graph
     shapes = {node.name: [size.dim_param for size in node.type.tensor_type.shape.dim] for node in graph.input}
     assert set(shapes) == {"input_ids", "attention_mask", "token_type_ids"}
     assert all(len(shape) == 2 and all(shape) for shape in shapes.values())
 
 
-def test_a_graph_is_one_file_with_its_weights_inside(student: Checkpoint, tmp_path: Path, convert: Converter):
-    folder = tmp_path / "graphs"
-    convert(student, folder / "model.onnx")
-    quantize_int8(folder / "model.onnx", folder / "model_quantized.onnx", student.encoder.encode(rows_for(PRAISE)))
-    assert {file.name for file in folder.iterdir()} == {"model.onnx", "model_quantized.onnx"}
+def test_a_graph_is_one_file_with_its_weights_inside(converted: Converted, tmp_path: Path, convert: Converter):
+    student, file = converted(convert)
+    folder = shutil.copytree(file.parent, tmp_path / "graphs")
+    quantize_int8(folder / "model.onnx", folder / "model_quantized.onnx", student.encoder.encode(rows_for(GRADING)))
+    assert {each.name for each in folder.iterdir()} == {"model.onnx", "model_quantized.onnx"}
 
 
-def test_a_graph_tells_nothing_of_the_machine_that_made_it(student: Checkpoint, tmp_path: Path, convert: Converter):
-    convert(student, tmp_path / "model.onnx")
-    written = (tmp_path / "model.onnx").read_bytes()
+def test_a_graph_tells_nothing_of_the_machine_that_made_it(converted: Converted, convert: Converter):
+    written = converted(convert)[1].read_bytes()
     assert not [place for place in (str(Path.cwd()), str(Path(torch.__file__).parent)) if place.encode() in written]
     assert b"stack_trace" not in written
 
 
-def test_onnxruntime_finds_each_gelu(student: Checkpoint, tmp_path: Path, convert: Converter):
-    convert(student, tmp_path / "model.onnx")
+def test_onnxruntime_finds_each_gelu(converted: Converted, tmp_path: Path, convert: Converter):
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "fused.onnx"), 4
-    onnxruntime.InferenceSession(tmp_path / "model.onnx", options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(converted(convert)[1], options, providers=["CPUExecutionProvider"])
     kinds = [node.op_type for node in onnx.load(tmp_path / "fused.onnx").graph.node]
     assert sum(kind in ("Gelu", "BiasGelu") for kind in kinds) == 2  # one a layer
     assert "Erf" not in kinds
@@ -81,12 +94,8 @@ def test_onnxruntime_finds_each_gelu(student: Checkpoint, tmp_path: Path, conver
 
 @pytest.mark.skipif(not OPTIMUM_IS_INSTALLED, reason="optimum-onnx is not installed")
 @pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
-def test_both_graphs_hold_the_same_layers_and_lose_the_same_to_pruning(tmp_path: Path, kin: Kin):
-    student = Checkpoint.load(save_student(tmp_path / "student", GRADING, kin), GRADING, MAX_TOKENS)
-    graphs = []
-    for number, convert in enumerate((to_onnx, by_torch_alone)):
-        convert(student, tmp_path / f"{number}.onnx")
-        graphs.append(Graph(tmp_path / f"{number}.onnx"))
+def test_both_graphs_hold_the_same_layers_and_lose_the_same_to_pruning(converted: Converted, kin: Kin):
+    graphs = [Graph(converted(convert, kin)[1]) for convert in (to_onnx, by_torch_alone)]
     assert [prune_last_layer(graph) for graph in graphs] == [True, True]
     first, second = (graph.linear_layers() for graph in graphs)
     for one, other in zip(first, second, strict=True):

@@ -1,6 +1,7 @@
 """A graph or a tokenizer that does not end, needs all memory or ends its process costs a child process only."""
 
 import signal
+import subprocess
 
 import numpy as np
 import onnx
@@ -62,6 +63,12 @@ def hostile(make_bundle, tmp_path):
         return make_bundle(tmp_path / "hostile", precision="fp32", files={"onnx/model.onnx": graph})
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def children_as_users_have_them(monkeypatch):
+    """Other tests have forks for children (`tests/checked_bundles.py`)."""
+    monkeypatch.setattr(isolated_check, "subprocess", subprocess)
 
 
 @pytest.fixture
