@@ -77,7 +77,6 @@ def test_an_example_is_run_to_its_report_and_its_student_learns(name, finished, 
     assert f"human.csv: {len(human)} rows read = " in done.stdout
     kappa = json.loads((runs / "evaluation.json").read_text("utf-8"))["agreement"]["student"]["kappa"]
     assert kappa["low"] > 0.1  # by chance it is 0
-    assert "Simulated" not in (runs / "bundle" / "README.md").read_text("utf-8")
     assert (runs / "report.html").exists()
 
 
