@@ -1,5 +1,5 @@
 // Runs parts of the page under Node, without a model.
-// Argument: a folder with the page's scripts. stdin: {"task": "encode" | "blank" | "contexts" | "judge" | "redact" | "match" | "table" | "inspect" | "line", …}; stdout: what it gave, or {"fault": "…"}.
+// Argument: a folder with the page's scripts. stdin: {"task": "encode" | "blank" | "contexts" | "judge" | "redact" | "match" | "table" | "inspect" | "header" | "line", …}; stdout: what it gave, or {"fault": "…"}.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -11,6 +11,7 @@ const { Encoder } = await import(new URL("encoder.mjs", PAGE));
 const { inspect } = await import(new URL("grading.mjs", PAGE));
 const { line } = await import(new URL("csv.mjs", PAGE));
 const { readTable } = await import(new URL("reading.mjs", PAGE));
+const { headerRow } = await import(new URL("header.mjs", PAGE));
 const { redactor } = await import(new URL("redaction.mjs", PAGE));
 const { blankTest } = await import(new URL("visible_text.mjs", PAGE));
 const { parseJson } = await import(new URL("json.mjs", PAGE));
@@ -64,6 +65,7 @@ const tasks = {
     })),
   table: ({ bytes, wanted }) => readTable(bufferOf(bytes), wanted),
   inspect: ({ bytes, inputs }) => inspect(bufferOf(bytes), { inputs }),
+  header: ({ tables }) => tables.map(headerRow),
   lines: ({ rows, separator }) => rows.map((cells) => line(cells, separator)),
 };
 

@@ -164,19 +164,14 @@ def read_given_table(
     stated = Reading(inputs, options.delimiter, options.encoding, columns=given, header=options.header)
     columns = {**given, **_names_there(path, stated, usual)}
     reading = replace(stated, columns=columns)
+    table: DetectedTable | None = None
     try:
         table = read_detected(path, reading)
         named = {key: column for key, column in find_columns(table, columns, "--column ").items() if key != column}
         if missing := next((key for key in needed if key not in named and key not in table.columns), None):
             raise _no_column(missing, table, reading.header)
-    except DataError:
-        if row := _header_elsewhere(path, reading):
-            raise DataError(
-                "the names of the columns are not in this row",
-                where=f"{path.name}, row {reading.header.header_row}",
-                hint=f"Row {row} has them: --header-row {row}.",
-            ) from None
-        raise
+    except DataError as error:
+        raise _with_place(error, path, reading, table) from None
     require_distinct(named, table.name, "--column")
     if not table.rows:
         raise DataError("has no rows", where=table.name)
@@ -201,6 +196,24 @@ def _no_column(key: str, table: DetectedTable, header: HeaderRows) -> DataError:
         if near
         else f'Say which it is: --column {key}="NAME".',
     )
+
+
+def _with_place(error: DataError, path: Path, reading: Reading, table: DetectedTable | None) -> DataError:
+    """Return an error with the row, or the sheet, where the columns may be instead."""
+    if row := _header_elsewhere(path, reading):
+        return DataError(
+            "the names of the columns are not in this row",
+            where=f"{path.name}, row {reading.header.header_row}",
+            hint=f"Row {row} has them: --header-row {row}.",
+        )
+    sheets = next(
+        (note for note in (table.notes if table else ()) if note.startswith(f"{path.name}: the sheet ")), None
+    )
+    if sheets is None:
+        return error
+    only = sheets.removeprefix(f"{path.name}: ")
+    fix = f"{only[0].upper()}{only[1:]}: move the sheet with the responses to the front."
+    return DataError(error.what, where=error.where, hint=f"{error.hint} {fix}" if error.hint else fix)
 
 
 def _header_elsewhere(path: Path, reading: Reading) -> int | None:

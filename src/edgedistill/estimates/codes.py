@@ -241,7 +241,8 @@ def _ids(frame: "DataFrame", name: str, table: str) -> list[str]:
 def _task(tables: _Tables) -> ScoredTask:
     """The task of tables without a codebook: its labels are those that the machine used."""
     seen = sorted({*cell_texts(tables.machine_labels)} - {""})
-    human = sorted({*cell_texts(tables.human_labels)} - {""})
+    first = dict(reversed([*zip(cell_texts(tables.human_labels), tables.human_ids, strict=True)]))
+    human = sorted({*first} - {""})
     if not seen:
         raise DataError(
             "no row has a machine code", where="machine table", hint="Name the column of the machine codes."
@@ -249,7 +250,7 @@ def _task(tables: _Tables) -> ScoredTask:
     if unknown := [label for label in human if label not in seen]:
         raise DataError(
             "the human codes have labels that the machine never used: "
-            f"{', '.join(map(quote_label, unknown[:_SHOWN]))}; "
+            f"{', '.join(f'{quote_label(label)} (id {first[label]!r})' for label in unknown[:_SHOWN])}; "
             f"the machine used {', '.join(map(quote_label, seen[:_SHOWN]))}",
             hint="Name the labels if the machine may miss one; else correct their spelling."
             + (spelling_hint(unknown, Task("nominal", labels=[*map(Label, seen)])) if len(seen) > 1 else ""),

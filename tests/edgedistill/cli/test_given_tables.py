@@ -191,6 +191,15 @@ def test_a_table_that_cannot_be_read_is_refused_with_its_place_and_the_fix(bundl
     assert message in str(result.exception)
 
 
+def test_a_workbook_whose_first_sheet_is_another_one_says_which_sheet_is_read(bundles, rows, tmp_path):
+    FORMS["xlsx"].write(tmp_path / "in.xlsx", [("Codes of",), ("class 7b",)])
+    result = CliRunner().invoke(app, ["evaluate", str(bundles / "new"), "--on", str(tmp_path / "in.xlsx")])
+    assert str(result.exception) == (
+        "in.xlsx, row 1: there is no column 'label'; the columns are Codes of. Say which it is: --column "
+        "label=\"NAME\". The sheet 'Sheet' is read, not 'Notes': move the sheet with the responses to the front."
+    )
+
+
 def test_options_of_a_table_without_a_table_are_refused(bundles, tmp_path):
     result = CliRunner().invoke(app, ["evaluate", str(tmp_path / "project.yaml"), "--header-row", "2"])
     assert "--header-row needs --on, a coded file" in str(result.exception)

@@ -18,6 +18,7 @@ from edgedistill.pipeline.next_rows import discard_last, draw_again, draw_next
 from edgedistill.runnable_project import Project
 
 from ...e2e.lessons import command
+from ...odd_tables import FORMS
 from ..pipeline.tiny import run_of, write_tiny
 
 
@@ -80,6 +81,25 @@ def test_every_bad_row_is_named_and_nothing_is_merged(copy):
     assert "bad.csv: 3 rows are invalid and 1 have no code; nothing was imported." in refused.stderr
     assert "The codebook does not have 'Process'; use its labels." in refused.stderr
     assert not (copy.parent / "reviewed.csv").exists()
+
+
+def test_a_sheet_comes_back_in_the_forms_of_spreadsheets(copy):
+    rows = read(copy.parent / "sheet.csv")
+    ids = [row["id"] for row in rows]
+    for place, name in enumerate(
+        ("CSV with semicolons in Windows-1252", "xlsx with titles", "labels in another spelling")
+    ):
+        form, part = FORMS[name], rows[2 * place : 2 * place + 2]
+        table = copy.parent / f"back{place}{form.suffix}"
+        form.write(table, [("id", "response", "Caf\u00e9"), *((row["id"], row["response"], "process") for row in part)])
+        words = ["review", "merge", copy, table, "--column", "human_code=Caf\u00e9", *form.options, "--json"]
+        done = CliRunner().invoke(app, [*map(str, words)])
+        assert done.exception is None
+        found = json.loads(done.stdout)
+        assert (found["added"], found["uncoded"]) == (2, [])
+        assert form.note in "\n".join(found["assumed"])
+    reviewed = read(copy.parent / "reviewed.csv")
+    assert [(row["id"], row["label"]) for row in reviewed] == [(ident, "process") for ident in ids[:6]]
 
 
 def test_codes_become_train_rows_and_are_never_overwritten(copy):

@@ -8,10 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgedistill.new_project.proposal import guess_header_row
 from edgedistill_serve.errors import DataError
+from edgedistill_serve.grading.detected_table import read_detected
 from edgedistill_serve.grading.formula_cells import escape_cell
+from edgedistill_serve.grading.header_rows import HeaderRows
+from edgedistill_serve.grading.sources import Reading
 from edgedistill_serve.grading.table_reader import read_columns, read_rows
 
+from ...odd_tables import FORMS, HTML
 from .tiny_page import under_node
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\",;\t\r\n'=- "), max_size=12)
@@ -92,6 +97,44 @@ def test_columns_are_found_by_name_whatever_their_case_and_a_single_column_is_th
     assert found["chosen"] == {"question": "Question", "reference_answer": "", "response": " Response "}
     assert found["rows"] == 1
     assert inspect(b"answers\nx\n", "response")["chosen"] == {"response": "answers"}
+
+
+@pytest.mark.parametrize("form", [*FORMS.values(), HTML], ids=[*FORMS, "HTML"])
+def test_a_table_in_every_form_has_the_rows_and_their_numbers_that_python_reads(form, tmp_path):
+    path = tmp_path / f"in{form.suffix}"
+    form.write(path, [("Nr.", "Caf\u00e9?", "response"), ("r1", "good, \u00e9", "a;b"), ("r2", "x", "")])
+    header = HeaderRows(int(form.options[1]) if form.options[:1] == ("--header-row",) else 1)
+    python = read_detected(path, Reading(("response",), header=header))
+    filled = [row for row in python.rows if any(cell.strip() for cell in row.values.values())]
+    found = table(path.read_bytes())
+    ours = [each for each in zip(found["numbers"], found["rows"], strict=True) if any(cell.strip() for cell in each[1])]
+    assert found["columns"] == list(python.columns)
+    assert found["header"] == header.header_row
+    assert ours == [(row.row, list(row.values.values())) for row in filled]
+
+
+NAMES = st.sampled_from(["", " ", "Name", "Answer", "1", "12.5 %", "2026-11-02", "2.11.2026", "Class 7b"])
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.lists(st.lists(st.lists(NAMES, max_size=5), max_size=5), min_size=30, max_size=60))
+def test_the_names_are_found_below_titles_where_python_finds_them(tables):
+    tables = [
+        [["Class 7b", "", ""], ["", "", ""], ["Name", "Answer", "Code"]],
+        [["Class 7b"], [], ["a", "b", "c"]],
+        *tables,
+    ]
+    assert under_node("header", tables=tables) == [guess_header_row(rows) for rows in tables]
+
+
+def test_titles_above_a_csv_table_do_not_hide_its_separator():
+    found = table("Class 7b, Monday\r\n\r\nName;response;Code\r\nZo\u00eb;well, yes;a\r\n".encode())
+    assert (found["columns"], found["rows"], found["header"]) == (
+        ["Name", "response", "Code"],
+        [["Zo\u00eb", "well, yes", "a"]],
+        3,
+    )
+    assert found["numbers"] == [4]
 
 
 def lines(rows, separator=","):

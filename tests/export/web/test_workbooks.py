@@ -99,6 +99,23 @@ def test_texts_in_runs_inline_texts_and_gaps_are_read_and_readings_aloud_are_not
     assert found["sheet"] == {"name": "7b & 7c", "count": 2}
 
 
+SHEET = (
+    "<row r='1'><c r='A1' t='inlineStr'><is><t>response</t></is></c>"
+    "<c r='B1' t='inlineStr'><is><t>sum</t></is></c></row>"
+    "<row r='2'><c r='A2'><f>1+1</f></c><c r='B2'><f>1+1</f><v>2</v></c></row>"
+    "<row r='3'><c r='A3' t='str'><f>A9</f><v></v></c><c r='B3'><f>SUM(</f></c></row>"
+)
+
+
+def test_formulas_without_a_result_are_named_and_those_with_one_have_it():
+    content = base64.b64encode(archive(SHEET)).decode()
+    found = under_node("inspect", bytes=content, inputs=["response"])
+    assert found["formulas"] == "A2, B3"
+    rows = read(archive(SHEET))
+    assert rows["formulas"] == [{"column": "response", "cell": "A2"}, {"column": "sum", "cell": "B3"}]
+    assert rows["rows"] == [["", "2"]]
+
+
 OLD_BOOK = (
     "the workbook has a password or the format of old versions of Excel (xls). "
     "Save it as “Excel workbook (xlsx)” without a password."
@@ -138,6 +155,24 @@ def test_the_encodings_of_spreadsheets_are_read_and_named(encoding, named):
     found = read("id;response\r\n1;Größe schön\r\n".encode(encoding))
     assert (found["columns"], found["rows"]) == (["id", "response"], [["1", "Größe schön"]])
     assert found["encoding"] == named
+
+
+def test_the_page_says_which_row_has_the_names_and_which_formulas_have_no_result(page, saved, tmp_path):
+    book = Workbook()
+    for row in [("Class 7b",), (), ("Name", "Response", "Sum"), ("Zo\u00eb", "=A1", "=1+1"), ("Bo", "great job", 1)]:
+        book.active.append(row)
+    book.save(tmp_path / "class.xlsx")
+    choose(page, tmp_path / "class.xlsx")
+    assert page.text("#read-as") == (
+        "The names of the columns are in row 3; what is above is not read. These cells are formulas without a stored "
+        "result and are read as empty: B4, C4. Open the file in Excel or LibreOffice and save it."
+    )
+    page.click("#grade")
+    page.until("document.getElementById('table-problem').textContent")
+    assert page.text("#table-problem") == (
+        "class.xlsx: these cells of a chosen column are formulas without a stored result: B4. Open the file in Excel "
+        "or LibreOffice, save it, and choose it again."
+    )
 
 
 def test_a_workbook_and_an_old_encoding_are_scored_on_the_page(page, saved, tmp_path):

@@ -1,6 +1,7 @@
 // Reads and writes tables as RFC 4180 specifies, strictly: a malformed row is an error that names the row.
 
 import { TableFault } from "./faults.mjs";
+import { headerRow, SEARCHED_ROWS } from "./header.mjs";
 
 const SEPARATORS = [",", ";", "\t", "|"];
 // As in edgedistill_serve.grading.formula_cells.
@@ -15,8 +16,9 @@ const NUMBER = /^ *[+\-\u2212]?(?:[0-9]+(?:[.,][0-9]+)*[.,]?|[.,][0-9]+)(?:[eE][
 
 /**
  * Read a CSV file's bytes. `wanted` are column names that identify the separator.
- * Returns `{ columns, rows, separator, marked, encoding }`; a row's number in a spreadsheet is its index plus 2. `marked` is
- * whether the file begins with a byte order mark, `encoding` the name of an encoding other than UTF-8.
+ * Returns `{ columns, rows, header, separator, marked, encoding }`. `header` is the number of the row with the names, from 1:
+ * the number of the first row in a spreadsheet is one more. `marked` is whether the file begins with a byte order mark,
+ * `encoding` the name of an encoding other than UTF-8.
  */
 export function readText(bytes, wanted) {
   const { text, encoding } = decoded(bytes);
@@ -26,17 +28,28 @@ export function readText(bytes, wanted) {
   const stated = /^"?sep=([^\r\n"])"?(\r\n|\r|\n)/i.exec(whole);
   const content = stated ? whole.slice(stated[0].length) : whole;
   const separator = stated ? stated[1] : separatorOf(content, wanted);
-  const [columns = [], ...records] = recordsOf(content, separator);
-  checkColumns(columns);
-  return { columns, rows: rowsOf(records, columns), separator, marked, encoding };
+  const all = [...recordsOf(content, separator)];
+  const header = headerRow(all.slice(0, SEARCHED_ROWS));
+  const [names = [], ...records] = all.slice(header - 1);
+  const columns = withoutUnnamed(names, records);
+  checkColumns(columns, header);
+  const rows = rowsOf(records, names.length, header).map((cells) => cells.slice(0, columns.length));
+  return { columns, rows, header, separator, marked, encoding };
 }
 
-/** Raise where a table has no header, or two columns with one name. */
-export function checkColumns(columns) {
+/** The names without several unnamed columns at the end, below which there is nothing. */
+function withoutUnnamed(names, records) {
+  const width = names.findLastIndex(Boolean) + 1;
+  const isEmpty = records.every((cells) => !cells.slice(width).some(Boolean));
+  return names.length > width + 1 && width > 0 && isEmpty ? names.slice(0, width) : names;
+}
+
+/** Raise where a table has no header, or two columns with one name; `row` is the header's number. */
+export function checkColumns(columns, row) {
   if (!columns.some(Boolean)) throw new TableFault("fault_empty");
   const repeated = columns.find((name, at) => columns.indexOf(name) < at);
-  if (repeated === "") throw new TableFault("fault_unnamed");
-  if (repeated !== undefined) throw new TableFault("fault_twice", { name: repeated });
+  if (repeated === "") throw new TableFault("fault_unnamed", { row });
+  if (repeated !== undefined) throw new TableFault("fault_twice", { row, name: repeated });
 }
 
 /** The text of a file, and its encoding, by the rules of `edgedistill_serve.grading.dialects`. */
@@ -64,25 +77,30 @@ function kindOfUtf16(bytes) {
   return zeros(1) > zeros(0) ? "utf-16le" : "utf-16be";
 }
 
-/** The separator with which the header has most of the expected columns; a comma by default. */
+/**
+ * The separator with which the header has most of the expected columns; a comma by default. The header is the first line
+ * with an expected column, else the first one with several columns.
+ */
 function separatorOf(content, wanted) {
-  const header = content.slice(0, content.search(/[\r\n]|$/));
-  const found = SEPARATORS.map((separator) => {
-    const names = header.split(separator).map((name) => name.replace(/^"|"$/g, ""));
-    return wanted.filter((name) => names.includes(name)).length * 1000 + names.length;
-  });
-  const best = found.indexOf(Math.max(...found));
-  return SEPARATORS[best];
+  const lines = content.split(/\r\n|\r|\n/, SEARCHED_ROWS).map((text) => SEPARATORS.map((separator) => namesOf(text, separator)));
+  const expected = (names) => names.filter((name) => wanted.includes(name)).length;
+  const header = lines.find((found) => found.some(expected)) ?? lines.find((found) => found.some((names) => names.length > 1)) ?? lines[0];
+  const found = header.map((names) => expected(names) * 1000 + names.length);
+  return SEPARATORS[found.indexOf(Math.max(...found))];
 }
 
-function rowsOf(records, columns) {
-  while (columns.length > 1 && records.at(-1)?.length === 0) records.pop();
+function namesOf(text, separator) {
+  return text.split(separator).map((name) => name.replace(/^"|"$/g, ""));
+}
+
+function rowsOf(records, width, header) {
+  while (width > 1 && records.at(-1)?.length === 0) records.pop();
   return records.map((record, at) => {
-    const cells = record.length || columns.length > 1 ? record : [""];
-    if (cells.length !== columns.length) {
-      const row = at + 2;
+    const cells = record.length || width > 1 ? record : [""];
+    if (cells.length !== width) {
+      const row = header + at + 1;
       if (!cells.length) throw new TableFault("fault_empty_row", { row });
-      throw new TableFault("fault_fields", { row, found: cells.length, wanted: columns.length });
+      throw new TableFault("fault_fields", { row, found: cells.length, wanted: width });
     }
     return cells;
   });

@@ -8,16 +8,24 @@ import { readTable } from "./reading.mjs";
 const SHOWN = 500;
 /** Questions that the summary shows. */
 const QUESTIONS = 50;
+/** Cells that a message names. */
+const NAMED_CELLS = 5;
 const PREFIX = "scored_";
 const READING = ["unknown_share", "context_tokens", "context_tokens_lost", "novelty"];
 
 /** The columns of a file, its number of rows, the columns that seem to contain the inputs, and how the file was read. */
 export async function inspect(bytes, page) {
-  const { columns, rows, encoding, sheet } = await readTable(bytes, page.inputs);
+  const { columns, rows, encoding, header, sheet, formulas } = await readTable(bytes, page.inputs);
   const chosen = page.inputs.map((name) => columns.find((column) => column.trim().toLowerCase() === name) ?? "");
   if (page.inputs.length === 1 && columns.length === 1) chosen[0] = columns[0];
   const byInput = Object.fromEntries(page.inputs.map((name, at) => [name, chosen[at]]));
-  return { columns, rows: rows.length, chosen: byInput, encoding, sheet };
+  return { columns, rows: rows.length, chosen: byInput, encoding, header, sheet, formulas: cellNames(formulas) };
+}
+
+/** The cells as messages name them; "" for none. */
+function cellNames(formulas) {
+  const names = formulas.slice(0, NAMED_CELLS).map(({ cell }) => cell);
+  return [...names, ...(formulas.length > NAMED_CELLS ? ["\u2026"] : [])].join(", ");
 }
 
 /**
@@ -31,6 +39,8 @@ export async function grade(bytes, page, column, { score, ahead, pause }) {
   const places = page.inputs.map((name) => [name, table.columns.indexOf(column[name])]);
   const missing = places.find(([, at]) => at < 0);
   if (missing) throw new TableFault("fault_no_column", { input: missing[0] });
+  const open = table.formulas.filter((each) => page.inputs.some((name) => column[name] === each.column));
+  if (open.length) throw new TableFault("fault_formulas", { cells: cellNames(open) });
   const added = addedColumns(page, table.columns);
   const counts = { ...newCounts(), rows: table.rows.length, guarded: 0 };
   const questions = new Map();

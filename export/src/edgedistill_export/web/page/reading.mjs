@@ -7,8 +7,9 @@ const MOST_BYTES = 200e6;
 
 /**
  * Read a file's bytes. `wanted` are column names that identify the separator of a CSV file.
- * Returns `{ columns, rows, separator, marked, encoding, sheet }`, where `rows` are lists of texts and `numbers` their numbers
- * in a spreadsheet; `sheet` is `{ name, count }` for a workbook, null for a CSV file. The others are those of `readText`.
+ * Returns `{ columns, rows, header, separator, marked, encoding, sheet, formulas }`, where `rows` are lists of texts and
+ * `numbers` their numbers in a spreadsheet; `sheet` is `{ name, count }` for a workbook, null for a CSV file; `formulas` are
+ * the cells, `{ column, cell }`, whose formula has no stored result. The others are those of `readText`.
  */
 export async function readTable(bytes, wanted) {
   if (bytes.byteLength > MOST_BYTES) {
@@ -17,5 +18,5 @@ export async function readTable(bytes, wanted) {
   if (isOldWorkbook(bytes)) throw new TableFault("fault_old_workbook");
   if (isZip(bytes)) return { ...(await readWorkbook(bytes)), separator: ",", marked: true, encoding: null };
   const table = readText(bytes, wanted);
-  return { ...table, numbers: table.rows.map((_, at) => at + 2), sheet: null };
+  return { ...table, numbers: table.rows.map((_, at) => table.header + at + 1), sheet: null, formulas: [] };
 }

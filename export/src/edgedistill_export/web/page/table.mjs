@@ -47,10 +47,15 @@ export function showTable(engine, page, lesson) {
     if (state.graded) renderGraded(state.graded);
   }
 
-  function renderColumns({ rows, encoding, sheet }) {
+  function renderColumns({ rows, encoding, header, sheet, formulas }) {
     at("grade").textContent = say("score_rows", { count: rows });
     const isOneOfMany = sheet && sheet.count > 1;
-    const notes = [encoding && say("read_as", { encoding }), isOneOfMany && say("read_sheet", sheet)];
+    const notes = [
+      encoding && say("read_as", { encoding }),
+      isOneOfMany && say("read_sheet", sheet),
+      header > 1 && say("read_header", { row: header }),
+      formulas && say("read_formulas", { cells: formulas }),
+    ];
     at("read-as").textContent = notes.filter(Boolean).join(" ");
     for (const name of page.inputs) {
       at(`column-${name}`).labels[0].textContent = say(`column_${name}`);

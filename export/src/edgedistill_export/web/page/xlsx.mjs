@@ -1,7 +1,8 @@
-// Reads the first sheet of an Excel workbook (ECMA-376): its first row has the column names. Cells have the values that the
-// spreadsheet showed last, not formulas; dates are written as in ISO 8601, as `edgedistill_serve.grading.spreadsheets` does.
+// Reads the first sheet of an Excel workbook (ECMA-376). Cells have the values that the spreadsheet showed last, not formulas:
+// those whose formula has no stored result are empty, and are listed; dates are written as in ISO 8601, as `edgedistill_serve.grading.spreadsheets` does.
 import { checkColumns } from "./csv.mjs";
 import { TableFault } from "./faults.mjs";
+import { headerRow, SEARCHED_ROWS } from "./header.mjs";
 
 const END = 0x06054b50;
 const ENTRY = 0x02014b50;
@@ -31,7 +32,7 @@ function startsWith(bytes, wanted) {
   return head.length === wanted.length && wanted.every((byte, at) => head.at(at) === byte);
 }
 
-/** Read a workbook; returns `{ columns, rows, numbers, sheet }` as `readTable` does. Rows without a value are left out. */
+/** Read a workbook; returns `{ columns, rows, numbers, header, sheet, formulas }` as `readTable` does. Rows without a value are left out. */
 export async function readWorkbook(bytes) {
   let found;
   try {
@@ -40,18 +41,23 @@ export async function readWorkbook(bytes) {
     if (error instanceof TableFault) throw error;
     throw new TableFault("fault_workbook");
   }
-  const { records, sheet } = found;
-  const [header, ...others] = records;
-  const columns = header?.number === 1 ? header.cells : [];
+  const { records, sheet, open } = found;
+  const cellsOf = (number) => records.find((record) => record.number === number)?.cells ?? [];
+  const header = headerRow(Array.from({ length: SEARCHED_ROWS }, (_, at) => cellsOf(at + 1)));
+  const columns = cellsOf(header);
   while (columns.at(-1) === "") columns.pop();
-  checkColumns(columns);
+  checkColumns(columns, header);
   const width = columns.length;
-  const used = others.filter(({ cells }) => cells.some((cell) => cell !== ""));
+  const used = records.filter(({ number, cells }) => number > header && cells.some((cell) => cell !== ""));
   return {
     columns,
     rows: used.map(({ cells }) => Array.from({ length: width }, (_, at) => cells.at(at) ?? "")),
     numbers: used.map(({ number }) => number),
+    header,
     sheet,
+    formulas: open
+      .filter(({ row, column }) => row > header && column < width)
+      .map(({ row, column, reference }) => ({ column: columns.at(column), cell: reference ?? `R${row}C${column + 1}` })),
   };
 }
 
@@ -72,8 +78,8 @@ async function firstSheet(bytes) {
   const path = targetOf(relations, folder, (relation) => relation.get("Id") === (first.get("r:id") ?? first.get("id")));
   const related = (kind) => targetOf(relations, folder, (relation) => relation.get("Type").endsWith(`/${kind}`));
   const [shared, styles] = [await read(related("sharedStrings")), await read(related("styles"))];
-  const context = { shared: shared ? sharedTexts(shared) : [], dates: styles ? dateStyles(styles) : [], is1904 };
-  return { records: recordsOf(await read(path), context), sheet: { name: first.get("name"), count: sheets.length } };
+  const context = { shared: shared ? sharedTexts(shared) : [], dates: styles ? dateStyles(styles) : [], is1904, open: [] };
+  return { records: recordsOf(await read(path), context), open: context.open, sheet: { name: first.get("name"), count: sheets.length } };
 }
 
 /** The path that a relation leads to; "" if none is meant. */
@@ -114,7 +120,7 @@ function dateStyles(content) {
   return styles.map((id) => (formats.has(id) ? /[dmyhs]/i.test(bare(formats.get(id)).replace(/general/i, "")) : DATE_FORMATS.has(id)));
 }
 
-/** The rows of a sheet: `{ number, cells }`, with "" for a cell without a value. */
+/** The rows of a sheet: `{ number, cells }`, with "" for a cell without a value; formulas without a result are added to `context.open`. */
 function recordsOf(content, context) {
   const records = [];
   let [row, cell, part] = [null, null, null];
@@ -124,10 +130,17 @@ function recordsOf(content, context) {
       records.push(row);
     } else if (name === "c" && !isEnd) {
       cell = { kind: attributes.get("t") ?? "n", style: Number(attributes.get("s") ?? 0), text: null };
+      cell.reference = attributes.get("r");
       cell.column = attributes.has("r") ? columnOf(attributes.get("r")) : row.cells.length;
       if (!(cell.column < MOST_COLUMNS)) throw new TableFault("fault_workbook");
       if (isEmpty) cell = null;
+    } else if (name === "f" && cell) {
+      // A result that is an empty text is none either, and says that it is a text.
+      cell.isOpen = cell.kind !== "str";
     } else if (name === "c") {
+      if (cell.isOpen && cell.text === null) {
+        context.open.push({ row: row.number, column: cell.column, reference: cell.reference });
+      }
       while (row.cells.length < cell.column) row.cells.push("");
       row.cells.splice(cell.column, 1, valueOf(cell, context));
       cell = null;

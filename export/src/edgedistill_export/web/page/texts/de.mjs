@@ -90,9 +90,11 @@ export const TEXTS = {
 
   table_heading: "Eine Datei mit Antworten",
   file: "CSV- oder Excel-Datei",
-  file_hint: "Datei auswählen (csv, tsv oder xlsx) oder hier ablegen. Die erste Zeile muss die Spaltennamen enthalten.",
+  file_hint: "Datei auswählen (csv, tsv oder xlsx) oder hier ablegen. Die erste Zeile, oder die erste unter Titelzeilen, muss die Spaltennamen enthalten.",
   read_as: "Die Datei wird als {encoding} gelesen.",
   read_sheet: "Gelesen wird das erste von {count} Tabellenblättern: „{name}“.",
+  read_header: "Die Spaltennamen stehen in Zeile {row}; was darüber steht, wird nicht gelesen.",
+  read_formulas: "Diese Zellen sind Formeln ohne gespeichertes Ergebnis und werden als leer gelesen: {cells}. Öffnen Sie die Datei in Excel oder LibreOffice, und speichern Sie sie.",
   choose_column: "Spalte auswählen",
   column_question: "Spalte mit der Frage",
   column_reference_answer: "Spalte mit der Musterantwort",
@@ -161,8 +163,8 @@ export const TEXTS = {
 
   fault_too_large: "Die Datei hat {size} MB; erlaubt sind {limit} MB. Für größere Dateien gibt es den Befehl edgedistill-serve grade.",
   fault_empty: "Die Datei ist leer: Sie hat keine Kopfzeile.",
-  fault_unnamed: "Zeile 1: Mehrere Spalten haben keinen Namen. Benennen Sie sie, oder löschen Sie sie, wenn sie leer sind.",
-  fault_twice: "Zeile 1: Zwei Spalten heißen „{name}“. Benennen Sie eine um, oder löschen Sie sie.",
+  fault_unnamed: "Zeile {row}: Mehrere Spalten haben keinen Namen. Benennen Sie sie, oder löschen Sie sie, wenn sie leer sind.",
+  fault_twice: "Zeile {row}: Zwei Spalten heißen „{name}“. Benennen Sie eine um, oder löschen Sie sie.",
   fault_encoding: "Die Datei ist kein gültiges UTF-8. Speichern Sie sie als „CSV UTF-8“.",
   fault_fields:
     "Zeile {row}: Die Zeile hat {found} Felder, die Kopfzeile {wanted}. Setzen Sie ein Feld mit Trennzeichen oder Zeilenumbruch in doppelte Anführungszeichen.",
@@ -172,6 +174,7 @@ export const TEXTS = {
   fault_old_workbook:
     "Die Arbeitsmappe hat ein Kennwort oder das Format alter Excel-Versionen (xls). Speichern Sie sie als „Excel-Arbeitsmappe (xlsx)“ ohne Kennwort.",
   fault_workbook: "Die Datei ist keine gültige Excel-Arbeitsmappe. Öffnen Sie sie in einem Tabellenprogramm, und speichern Sie sie als xlsx oder als „CSV UTF-8“.",
+  fault_formulas: "Diese Zellen einer ausgewählten Spalte sind Formeln ohne gespeichertes Ergebnis: {cells}. Öffnen Sie die Datei in Excel oder LibreOffice, speichern Sie sie, und wählen Sie sie erneut aus.",
   fault_no_column: "Für die Eingabe „{input}“ wurde keine Spalte ausgewählt.",
   fault_input: "Die Eingabe „{input}“ fehlt oder ist kein Text",
   fault_surrogate: "Die Eingabe „{input}“ enthält ein halbes Zeichen (unpaired surrogate) und ist kein gültiger Text",

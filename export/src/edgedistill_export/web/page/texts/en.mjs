@@ -39,9 +39,11 @@ export const TEXTS = {
 
   table_heading: "A file of responses",
   file: "CSV or Excel file",
-  file_hint: "Choose a file (csv, tsv or xlsx), or drop it here. The first row must contain the column names.",
+  file_hint: "Choose a file (csv, tsv or xlsx), or drop it here. The first row, or the first one below titles, must contain the column names.",
   read_as: "The file is read as {encoding}.",
   read_sheet: "The first of {count} sheets is read: “{name}”.",
+  read_header: "The names of the columns are in row {row}; what is above is not read.",
+  read_formulas: "These cells are formulas without a stored result and are read as empty: {cells}. Open the file in Excel or LibreOffice and save it.",
   choose_column: "choose a column",
   column_question: "Column with the question",
   column_reference_answer: "Column with the reference answer",
@@ -108,8 +110,8 @@ export const TEXTS = {
 
   fault_too_large: "the file has {size} MB; the limit is {limit} MB. Use the command edgedistill-serve grade for larger files.",
   fault_empty: "the file is empty: it has no header row.",
-  fault_unnamed: "row 1: several columns have no name. Name them, or delete them if they are empty.",
-  fault_twice: "row 1: two columns have the name “{name}”. Rename or delete one of them.",
+  fault_unnamed: "row {row}: several columns have no name. Name them, or delete them if they are empty.",
+  fault_twice: "row {row}: two columns have the name “{name}”. Rename or delete one of them.",
   fault_encoding: "the file is not valid UTF-8. Save the file as “CSV UTF-8”.",
   fault_fields:
     "row {row}: the row has {found} fields, the header has {wanted}. Put a field that contains a separator or a line break in double quotes.",
@@ -119,6 +121,7 @@ export const TEXTS = {
   fault_old_workbook:
     "the workbook has a password or the format of old versions of Excel (xls). Save it as “Excel workbook (xlsx)” without a password.",
   fault_workbook: "the file is not a valid Excel workbook. Open it in a spreadsheet and save it as xlsx or as “CSV UTF-8”.",
+  fault_formulas: "these cells of a chosen column are formulas without a stored result: {cells}. Open the file in Excel or LibreOffice, save it, and choose it again.",
   fault_no_column: "no column was chosen for the input “{input}”.",
   fault_input: "the input “{input}” is missing or not a text",
   fault_surrogate: "the input “{input}” contains an unpaired surrogate, which is not valid text",

@@ -90,9 +90,11 @@ export const TEXTS = {
 
   table_heading: "Un archivo de respuestas",
   file: "Archivo CSV o de Excel",
-  file_hint: "Elija un archivo (csv, tsv o xlsx) o suéltelo aquí. La primera fila debe contener los nombres de las columnas.",
+  file_hint: "Elija un archivo (csv, tsv o xlsx) o suéltelo aquí. La primera fila, o la primera debajo de los títulos, debe contener los nombres de las columnas.",
   read_as: "El archivo se lee como {encoding}.",
   read_sheet: "Se lee la primera de {count} hojas: «{name}».",
+  read_header: "Los nombres de las columnas están en la fila {row}; lo que está encima no se lee.",
+  read_formulas: "Estas celdas son fórmulas sin resultado guardado y se leen como vacías: {cells}. Abra el archivo en Excel o LibreOffice y guárdelo.",
   choose_column: "elija una columna",
   column_question: "Columna con la pregunta",
   column_reference_answer: "Columna con la respuesta de referencia",
@@ -161,8 +163,8 @@ export const TEXTS = {
 
   fault_too_large: "el archivo tiene {size} MB; el límite es de {limit} MB. Para archivos mayores, use el comando edgedistill-serve grade.",
   fault_empty: "el archivo está vacío: no tiene fila de encabezado.",
-  fault_unnamed: "fila 1: varias columnas no tienen nombre. Póngales uno, o elimínelas si están vacías.",
-  fault_twice: "fila 1: dos columnas se llaman «{name}». Cambie el nombre de una o elimínela.",
+  fault_unnamed: "fila {row}: varias columnas no tienen nombre. Póngales uno, o elimínelas si están vacías.",
+  fault_twice: "fila {row}: dos columnas se llaman «{name}». Cambie el nombre de una o elimínela.",
   fault_encoding: "el archivo no es UTF-8 válido. Guárdelo como «CSV UTF-8».",
   fault_fields:
     "fila {row}: la fila tiene {found} campos y el encabezado {wanted}. Ponga entre comillas dobles los campos que contengan un separador o un salto de línea.",
@@ -172,6 +174,7 @@ export const TEXTS = {
   fault_old_workbook:
     "el libro tiene contraseña o el formato de versiones antiguas de Excel (xls). Guárdelo como «Libro de Excel (xlsx)» sin contraseña.",
   fault_workbook: "el archivo no es un libro de Excel válido. Ábralo en una hoja de cálculo y guárdelo como xlsx o como «CSV UTF-8».",
+  fault_formulas: "estas celdas de una columna elegida son fórmulas sin resultado guardado: {cells}. Abra el archivo en Excel o LibreOffice, guárdelo y elíjalo de nuevo.",
   fault_no_column: "no se ha elegido ninguna columna para la entrada «{input}».",
   fault_input: "la entrada «{input}» falta o no es un texto",
   fault_surrogate: "la entrada «{input}» contiene medio carácter (unpaired surrogate) y no es un texto válido",
