@@ -100,17 +100,19 @@ def grade(given: argparse.Namespace) -> None:
         [answer.student, escape_cell(answer.response), *suggestion, reason if answer.student in known else NOT_ENROLLED]
         for answer, score in zip(answers, scores, strict=True)
         for suggestion, reason in [review_of(score, unvalidated=given.unvalidated)]
-        if reason or answer.student not in known
+        if outcomes.get(answer.student, FOR_REVIEW) == FOR_REVIEW
     ]
     write_table(given.out, replace(gradebook, rows=written))
     listed = given.out.with_name(f"{given.out.name}.review.csv")
     write_table(listed, Table([REVIEW_COLUMNS, *review], ",", "utf-8-sig"))
-    print(f"{sum(outcomes.values())} students: " + ", ".join(f"{count} {name}" for name, count in outcomes.items()))
+    counts = Counter(outcomes.values())
+    print(f"{len(outcomes)} students: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     print(f"{len(answers)} answers, {len(review)} of them in {listed}")
     print(f"Import {given.out} in Canvas: Gradebook, Import.")
 
 
 REVIEW_COLUMNS = ["ID", "response", "suggested", "probability", "reason"]
+FOR_REVIEW = "for review"
 NOT_ENROLLED = "not in the gradebook"
 
 
@@ -252,22 +254,23 @@ def review_of(score: Score | EdgeDistillError, *, unvalidated: bool) -> tuple[li
 
 def enter_points(
     gradebook: Table, assignment: int, accepted: dict[str, str], answers: Sequence[Answer], *, replace_scores: bool
-) -> tuple[list[list[str]], Counter[str]]:
-    """Return the rows for the import, and how many students have which outcome.
+) -> tuple[list[list[str]], dict[str, str]]:
+    """Return the rows for the import, and by student the outcome in words.
 
     The import changes the columns of the file only, so that it has the students' columns and this assignment. An empty
     cell would delete a score in Canvas, and therefore a cell keeps what it has unless points are entered.
     """
     kept = [*range(gradebook.header.index("Section") + 1), assignment]
     answered = {answer.student for answer in answers}
-    rows, outcomes = [], Counter[str]()
+    rows: list[list[str]] = []
+    outcomes: dict[str, str] = {}
     for number, row in enumerate(gradebook.rows):
         cells = [row[place] for place in kept]
-        if number > 0 and row[1].strip():  # a student; the others are the header, Points Possible and Manual Posting
-            cells[-1], outcome = points_or_cell(
-                row[1].strip(), row[assignment], accepted, answered, replace_scores=replace_scores
+        student = row[1].strip()
+        if number > 0 and student:  # the others are the header, Points Possible and Manual Posting
+            cells[-1], outcomes[student] = points_or_cell(
+                student, row[assignment], accepted, answered, replace_scores=replace_scores
             )
-            outcomes[outcome] += 1
         rows.append(cells)
     return rows, outcomes
 
@@ -282,7 +285,7 @@ def points_or_cell(
         return cell, "without an answer"
     if cell.strip() and not replace_scores:
         return cell, "graded before"
-    return (accepted[student], "graded now") if student in accepted else (cell, "for review")
+    return (accepted[student], "graded now") if student in accepted else (cell, FOR_REVIEW)
 
 
 if __name__ == "__main__":

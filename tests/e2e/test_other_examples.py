@@ -222,6 +222,24 @@ def test_of_two_attempts_the_last_one_is_graded(canvas):
     assert review["40101"] == "'\t=1+1 second"  # and a spreadsheet does not compute it
 
 
+def test_answers_of_students_who_were_graded_or_excused_are_not_for_review(canvas):
+    grade, place = canvas
+    file = place / "analysis.csv"
+    text = (
+        file.read_text("utf-8")
+        .replace("Because it is frozen.", "Cats.")
+        .replace("Student 06,40106", "Student 11,40111")
+    )
+    file.write_text(text, "utf-8")
+    assert grade(*ASKED)[0] == 0
+    review = {row["ID"] for row in table(place / "import.csv.review.csv")}
+    assert not review & {"40104", "40111"}
+    assert grade(*ASKED, "--replace")[0] == 0
+    review = {row["ID"] for row in table(place / "import.csv.review.csv")}
+    assert review & {"40104", "40111"} == {"40104"}
+    assert {row[1]: row[5] for row in rows_of(place / "import.csv")}["40104"] == "1.00"
+
+
 def test_names_are_in_nothing_but_the_file_for_canvas(canvas):
     grade, place = canvas
     for arguments in ((*ASKED, "--unvalidated"), ("--question", "5102", "--assignment", "1")):
