@@ -26,6 +26,7 @@ NAMES_ONLY = {
     "Model",
     "ModelMetadata",
     "Codebook",
+    "GivenTable",
     "Operation",
     "OutputTensor",
     "ProjectTable",
