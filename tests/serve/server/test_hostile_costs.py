@@ -106,7 +106,7 @@ class Client:
 
 @pytest.fixture(scope="module", autouse=True)
 def _little_garbage_to_look_for():
-    """Each measurement looks for garbage first; what other files have left would make that longer than what it measures."""
+    """Each measurement looks for garbage first, which must not take longer for what other files have left."""
     gc.collect()
     gc.freeze()
 
