@@ -29,6 +29,7 @@ from edgedistill.pipeline.run import Run, shows_examples
 from edgedistill.pipeline.tracking import log_run, require_tracker
 from edgedistill.project.schema import Project
 from edgedistill.sizes import SIZES_FILE
+from edgedistill.teacher.existing_labels import describe_missing_rows
 from edgedistill.teacher.gating import describe_rows_needed, refusal
 
 _STUDENT_TASK = ("project.task.kind", "project.task.labels.name", "project.task.inputs", "project.task.redact")
@@ -478,7 +479,12 @@ def _require_gate(run: Run) -> None:
     raise GateRefused(
         "; ".join(refusal(each, f"{each['teacher']}'s" if len(verdicts) > 1 else "the teacher's") for each in verdicts),
         where="gate",
-        hint=" ".join([*filter(None, map(describe_rows_needed, verdicts)), _AFTER_REFUSAL]),
+        hint=" ".join(
+            filter(
+                None,
+                [*map(describe_missing_rows, verdicts), *map(describe_rows_needed, verdicts), _AFTER_REFUSAL],
+            )
+        ),
     )
 
 

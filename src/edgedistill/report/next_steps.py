@@ -176,6 +176,6 @@ def _use(inputs: ReportInputs, decision: Verdict) -> Iterator[str]:
         yield f"Export the model: `edgedistill export {inputs.project_file}`."
         return
     yield (
-        "Use the bundle with `edgedistill-serve serve BUNDLE --journal FOLDER`, and look each term with "
-        "`edgedistill monitor BUNDLE FOLDER` whether it still does what it did here."
+        "Use the bundle with `edgedistill-serve serve BUNDLE --journal FOLDER`. Each term, "
+        "`edgedistill monitor BUNDLE FOLDER` shows whether responses and labels still resemble those seen here."
     )

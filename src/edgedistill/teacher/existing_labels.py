@@ -554,3 +554,15 @@ def _some(items: Iterable[str], shown: int = _SHOWN, separator: str = ", ") -> s
     every = list(items)
     more = f"{separator}and {len(every) - shown} more" if len(every) > shown else ""
     return separator.join(every[:shown]) + more
+
+
+def describe_missing_rows(verdict: Mapping[str, Any]) -> str:
+    """Return which validation rows a table of labels lacks; empty if none, or if the teacher was asked.
+
+    Args:
+        verdict: Its entry in `gate.json`.
+    """
+    files = [row["detail"] for row in verdict["set_aside"] if row["reason"] == NoLabel.NO_ROW]
+    if not files:
+        return ""
+    return f"Add the labels of {len(files)} validation row{'s' * (len(files) != 1)} to {files[0]}."

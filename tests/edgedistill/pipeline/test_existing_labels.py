@@ -106,6 +106,14 @@ def test_a_table_beside_an_endpoint_is_one_of_several_teachers(folder):
     assert [each["source"]["columns"] for each in gate["teachers"]] == [["a", "b"], ["c"]]
 
 
+def test_a_refusal_says_how_many_validation_rows_the_table_lacks(folder):
+    _change(folder, lambda rows: rows[:30])
+    with pytest.raises(GateRefused) as refused:
+        run_stages(_run(folder), until="gate")
+    lacking = json.loads((folder / "runs/existing/gate.json").read_text())["teachers"][0]["set_aside"]
+    assert refused.value.hint.startswith(f"Add the labels of {len(lacking)} validation rows to gpt4.csv. ")
+
+
 def test_labels_that_do_not_agree_are_refused_by_the_gate(folder):
     with pytest.raises(GateRefused, match="kappa is"):
         run_stages(_run(folder, "teacher: {labels: gpt4.csv, label_column: c}"), until="label")

@@ -26,6 +26,18 @@ def test_a_bundle_without_a_verdict_is_not_validated(make_bundle, tmp_path):
     assert describe_verdict(None).startswith("Not validated: ")
 
 
+@pytest.mark.parametrize(
+    ("verdict", "text"),
+    [
+        (BundleVerdict("inconclusive", "Inconclusive: few rows.", "κ is .7."), "Inconclusive: few rows. κ is .7."),
+        (BundleVerdict("validated", "Yes: like these.", "", ("a",)), "Validated. Yes: like these."),
+        (VALIDATED, "Validated for some labels. For some labels: person. Covered: person. κ is .8."),
+    ],
+)
+def test_a_description_names_the_status_once(verdict, text):
+    assert describe_verdict(verdict) == text
+
+
 def test_a_score_is_validated_if_the_verdict_covers_its_label(make_bundle, tmp_path):
     scorer = Scorer(make_bundle(tmp_path / "bundle", verdict=VALIDATED))
     (score,) = scorer.score(["you did well"])

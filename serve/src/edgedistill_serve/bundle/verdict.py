@@ -54,6 +54,6 @@ def describe_verdict(verdict: BundleVerdict | None) -> str:
     """Return a verdict in sentences that begin with its status."""
     found = verdict or NOT_VALIDATED
     covered = f" Covered: {', '.join(found.labels)}." if found.status == "validated for some labels" else ""
-    if found.status == "not validated" and found.headline.startswith("Not validated"):
-        return found.headline
-    return " ".join(f"{found.status[0].upper()}{found.status[1:]}. {found.headline}{covered} {found.reason}".split())
+    status = found.status.capitalize()
+    begins = "" if found.headline.startswith(f"{status}:") else f"{status}. "
+    return " ".join(f"{begins}{found.headline}{covered} {found.reason}".split())
