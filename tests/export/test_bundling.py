@@ -76,6 +76,15 @@ def test_int8_that_flips_too_many_labels_is_left_out_with_a_note(student: Path, 
     assert note in (tmp_path / "bundle/README.md").read_text()
 
 
+def test_a_single_flip_of_few_rows_is_explained(student: Path, tmp_path: Path):
+    rows = rows_for(PRAISE)[:1]
+    exported = export_bundle(student, tmp_path / "bundle", plan_of(max_flip_rate=0.05), rows, quantize=negating)
+    assert exported.notes[0].endswith(
+        "With fewer than 20 validation rows a single change is too many: code more rows, or set export.max_flip_rate "
+        "to 1 for a file of about a quarter of the size."
+    )
+
+
 def test_as_many_flips_as_are_allowed_are_served(student: Path, tmp_path: Path):
     exported = export_bundle(
         student, tmp_path / "bundle", plan_of(max_flip_rate=1.0), rows_for(PRAISE), quantize=negating

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -247,7 +248,13 @@ def score_locked_rows(
 
 
 def _rejection_note(quantized: ConversionStep, allowed: float) -> str:
-    return (
+    note = (
         f"int8 changes the label of {quantized.flips} of {quantized.rows} validation rows "
         f"({quantized.flip_rate:.2%}; export.max_flip_rate allows {allowed:.2%}), so fp32 is served."
     )
+    if quantized.flips == 1 and 0 < allowed * quantized.rows < 1:
+        note += (
+            f" With fewer than {ceil(1 / allowed)} validation rows a single change is too many: code more rows, or set "
+            f"export.max_flip_rate to {ceil(100 / quantized.rows) / 100:g} for a file of about a quarter of the size."
+        )
+    return note
