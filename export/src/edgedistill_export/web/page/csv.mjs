@@ -86,7 +86,7 @@ function separatorOf(content, wanted) {
   const expected = (names) => names.filter((name) => wanted.includes(name)).length;
   const header = lines.find((found) => found.some(expected)) ?? lines.find((found) => found.some((names) => names.length > 1)) ?? lines[0];
   const found = header.map((names) => expected(names) * 1000 + names.length);
-  return SEPARATORS[found.indexOf(Math.max(...found))];
+  return SEPARATORS.at(found.indexOf(Math.max(...found)));
 }
 
 function namesOf(text, separator) {
