@@ -326,6 +326,9 @@ def _certificates(environ: Mapping[str, str]) -> Check:
             "If an endpoint's certificate is not trusted, set SSL_CERT_FILE to the same file.",
         )
     if named:
+        place = Path(environ[named])
+        if not (place.is_file() if named == "SSL_CERT_FILE" else place.is_dir()):
+            return Check("certificates", "problem", f"{named} names nothing that exists", f"Correct or unset {named}.")
         return Check("certificates", "ok", f"those that {named} names")
     if sys.platform in ("win32", "darwin"):
         return Check("certificates", "ok", "those of the system")

@@ -1,6 +1,5 @@
 """`edgedistill init`: a new project folder, with a template or for a table as people have it."""
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -154,7 +153,7 @@ def _next_steps(new: NewProject) -> list[str]:
 def _grading_options(new: NewProject) -> str:
     """Return the rest of the command that grades the same table."""
     columns = {key: new.proposal.columns[key] for key in new.proposal.inputs}
-    options = [f"--column {shlex.quote(f'{key}={_short(name)}')}" for key, name in columns.items() if key != name]
+    options = [f"--column {typed(f'{key}={_short(name)}')}" for key, name in columns.items() if key != name]
     options += ["--html"] if new.proposal.html_rows else []
     options += [f"--header-row {new.header.header_row}"] if new.header.header_row > 1 else []
     options += [f"--first-row {new.header.first_row}"] if new.header.first_row else []

@@ -25,9 +25,9 @@ def remember_project(given: Path | None) -> Path | None:
     return given
 
 
-def typed(path: Path) -> str:
-    """Return a path as it can be typed in a shell."""
-    return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))
+def typed(argument: Path | str) -> str:
+    """Return an argument as it can be typed in a shell."""
+    return subprocess.list2cmdline([str(argument)]) if os.name == "nt" else shlex.quote(str(argument))
 
 
 def complete_commands(message: str) -> str:

@@ -146,6 +146,12 @@ def test_a_proxy_is_named_by_its_variable_and_a_wrong_one_is_a_problem(project):
     assert (other.status, "set SSL_CERT_FILE" in other.fix) == ("warning", True)
 
 
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_a_variable_that_names_no_certificates_is_a_problem(project, tmp_path, variable):
+    check = found(project(), {variable: str(tmp_path / "missing")}, network=False)["certificates"]
+    assert (check.status, check.fix) == ("problem", f"Correct or unset {variable}.")
+
+
 def test_a_project_that_cannot_be_read_is_a_problem_and_the_other_checks_go_on(project):
     checks = found(project(**{"name: lesson": "nme: lesson"}), network=False)
     assert checks["project file"].status == "problem"

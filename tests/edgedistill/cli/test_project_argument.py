@@ -1,8 +1,11 @@
 """Projects are named by file or folder, and hints name the command as it can be typed."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from edgedistill.cli.project_argument import complete_commands, remember_project
+from edgedistill.cli import project_argument
+from edgedistill.cli.project_argument import complete_commands, remember_project, typed
 from edgedistill.errors import ProjectFileError
 from edgedistill.project import read_project
 from edgedistill.project.template import write_template
@@ -42,3 +45,9 @@ def test_a_folder_without_one_project_file_says_so(tmp_path, files, fault):
         (tmp_path / name).write_text("name: a\n")
     with pytest.raises(ProjectFileError, match=fault):
         read_project(tmp_path)
+
+
+def test_an_argument_is_quoted_for_the_shell_of_the_system(monkeypatch):
+    assert typed("response=2. Explain why") == "'response=2. Explain why'"
+    monkeypatch.setattr(project_argument, "os", SimpleNamespace(name="nt"))
+    assert typed("response=2. Explain why") == '"response=2. Explain why"'
