@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from edgedistill.data.tables import is_empty_row
 from edgedistill.errors import DataError
 from edgedistill.new_project.exports import Export, recognise_export
 from edgedistill.new_project.label_counts import (
@@ -139,16 +140,17 @@ class _Table:
 
     def __init__(self, table: DetectedTable) -> None:
         self.name, self.names = table.name, table.columns
+        rows = [row for row in table.rows if not is_empty_row(row)]  # set aside when the table is read
         self.columns = {
             name: _Column(
                 name,
                 place,
-                tuple(row.values.get(name, "") for row in table.rows),
-                tuple(row.raw.get(name) for row in table.rows),
+                tuple(row.values.get(name, "") for row in rows),
+                tuple(row.raw.get(name) for row in rows),
             )
             for place, name in enumerate(table.columns)
         }
-        self.rows = [row.row for row in table.rows]
+        self.rows = [row.row for row in rows]
         self.texts = dict(zip(table.columns, table.question_texts, strict=False))
         self.export = recognise_export(table.columns, table.question_texts)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgedistill.data.reading import Records, read_records
+from edgedistill.data.tables import is_empty_row
 from edgedistill.errors import ArgumentError, DataError, EdgeDistillError, ProjectFileError
 from edgedistill.new_project.label_studio_rows import CODER, label_studio_table, one_row_per_task
 from edgedistill.new_project.proposal import Proposal, guess_header_row, preview_rows, propose
@@ -114,7 +115,9 @@ def project_from_table(table: Path, folder: Path | None, options: TableOptions) 
             f"{proposal.html_rows} responses have HTML, such as <p> or &nbsp;: html: remove reads what it shows"
         )
     if proposal.labels is not None:
-        without = sum(1 for row in read.rows if not row.values.get(proposal.columns["label"], "").strip())
+        without = sum(
+            not is_empty_row(row) and not row.values.get(proposal.columns["label"], "").strip() for row in read.rows
+        )
         if without:
             notes.append(f"{without} of {len(read.rows)} rows have no code: {_WITHOUT_CODE}")
     human = folder / HUMAN if uncoded or converted else table

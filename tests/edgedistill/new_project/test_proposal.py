@@ -214,6 +214,14 @@ def test_a_column_that_a_person_names_is_not_guessed():
     assert (found.columns["response"], found.columns["label"]) == ("1. Your name", "Code (BK)")
 
 
+def test_empty_rows_below_the_table_do_not_take_its_ids_away():
+    given = table({"id": lambda n: f"r{n}", "response": text, "code": ["good", "poor"]})
+    empty = [TableRow(number, dict.fromkeys(given.columns, " "), dict.fromkeys(given.columns)) for number in (38, 39)]
+    found = propose(DetectedTable(given.name, given.columns, (*given.rows, *empty), (), ()))
+    assert (found.columns["id"], found.row_ids) == ("id", False)
+    assert found == propose(given)
+
+
 def test_repeated_ids_are_no_ids_and_that_is_said():
     found = propose(table({"id": ["1", "2"], "Answer": text, "Label": ["a", "b"]}))
     assert found.row_ids
