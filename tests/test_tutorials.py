@@ -269,7 +269,11 @@ class Reader:
             assert "listening" in self._server.stdout.readline(), "".join(self._server.communicate())
             return
         if command[0] in ("edgedistill", "edgedistill-serve"):
+            command, appended = (command[:-2], command[-1]) if command[-2] == ">>" else (command, None)
             done = run(*command, cwd=self.folder)
+            if appended:
+                with (self.folder / appended).open("a", encoding="utf-8") as file:
+                    file.write(done.stdout)
         else:
             assert command[0] in RUN_BY_BASH, f"{where}: {line}"
             here = line.replace("127.0.0.1:8000", f"127.0.0.1:{self._port}").replace(
