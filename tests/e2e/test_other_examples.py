@@ -30,7 +30,7 @@ def table(file, encoding="utf-8-sig"):
 def folder(tmp_path_factory):
     """A copy of the repository's examples, with less to learn, and nothing that others have run."""
     root = tmp_path_factory.mktemp("clone")
-    shutil.copytree(EXAMPLES, root / "examples", ignore=shutil.ignore_patterns("runs", "teacher-cache", "praise"))
+    shutil.copytree(EXAMPLES, root / "examples", ignore=shutil.ignore_patterns("runs", "__pycache__", "praise"))
     for name in ("rubric", "reasons"):
         project = root / "examples" / name / "project.yaml"
         text = re.sub(
