@@ -9,8 +9,6 @@ Beetle and BABE are trained on a recorded teacher's labels, the others on human 
 the rows. FOLDER gets a file per run; a run whose file is there is not made again.
 
     default     the preset `standard`
-    last        the last epoch is kept, whatever the validation rows say
-    lowest-loss the epoch with the lowest cross-entropy on the validation rows is kept, not the highest macro-F1
     layerwise   the learning rate falls by a factor of .85 from each layer to the one below it (Howard & Ruder 2018)
     averaged    the mean of the weights before each step of an epoch is evaluated and kept (Izmailov et al. 2018)
     soup        the mean of the weights of all seeds of `default` (Wortsman et al. 2022)
@@ -51,8 +49,6 @@ from edgedistill_export.checkpoint import Checkpoint
 CONSOLE = Console(width=150)
 OPTIONS = (
     "default",
-    "last",
-    "lowest-loss",
     "layerwise",
     "averaged",
     "soup",
@@ -101,19 +97,6 @@ class OptionTrainer(trial.StudentTrainer):
     option = "default"
     _sums: dict[str, torch.Tensor]
     _steps = 0
-
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**given)
-        measure = self.compute_metrics
-
-        def selecting(prediction: Any) -> dict[str, float]:
-            """The figures of an epoch, of which the highest macro-F1 is kept."""
-            logits, targets = map(torch.as_tensor, (prediction.predictions, prediction.label_ids))
-            key = len(self._watch.history) if self.option == "last" else -float(cross_entropy(logits, targets))
-            return measure(prediction) | {"macro_f1": key}
-
-        if self.option in ("last", "lowest-loss"):
-            self.compute_metrics = selecting
 
     def create_optimizer(self) -> Any:
         """AdamW as in the product; `layerwise` has a group of weights per layer."""

@@ -4,15 +4,14 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from edgedistill.errors import ProjectFileError
 from edgedistill.student import backbone_folder
 
+from ...local_server import serving
 from ...processes import run
 
 COMMIT = "a" * 40
@@ -68,17 +67,6 @@ class Hub(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@contextmanager
-def serving_hub():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
     """The output for a name that the Hub has, one that it does not have, and one after it went away.
@@ -86,7 +74,7 @@ def output(tmp_path_factory):
     The names are looked up in a process of its own: huggingface_hub reads the address of the Hub once.
     """
     folder = tmp_path_factory.mktemp("hub")
-    with serving_hub() as address:
+    with serving(Hub) as address:
         mine = {"HF_ENDPOINT": address, "HF_HOME": str(folder / "hf"), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
         process = subprocess.Popen(
             [sys.executable, "-c", ASK],

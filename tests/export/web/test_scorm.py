@@ -1,10 +1,7 @@
 """The page as a SCORM 1.2 package: what a learning management system reads, and what the page reports to it."""
 
 import re
-import threading
 import zipfile
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -12,6 +9,7 @@ import pytest
 from edgedistill_export.errors import WebFailed
 from edgedistill_export.web import write_scorm, write_single, write_web
 
+from ...local_server import Files, serving_folder
 from .tiny_page import make_bundle
 from .using import SCORED, TEXT
 
@@ -116,7 +114,7 @@ def test_in_a_course_the_page_reports_that_it_was_opened_used_and_left_and_no_te
     assert [each for each in browser.complaints() if "favicon" not in each] == []
 
 
-class OwnTypes(SimpleHTTPRequestHandler):
+class OwnTypes(Files):
     """A system that knows pages and pictures, and calls all other files octets."""
 
     def guess_type(self, path):
@@ -124,23 +122,15 @@ class OwnTypes(SimpleHTTPRequestHandler):
         known = super().guess_type(path)
         return known if known.startswith(("text/html", "image/")) else "application/octet-stream"
 
-    def log_message(self, *_):
-        """Log nothing."""
-
 
 def test_a_system_with_media_types_of_its_own_shows_the_package_and_not_the_folder(bundle, package, browser, tmp_path):
     with zipfile.ZipFile(package) as archive:
         archive.extractall(tmp_path / "package")
     write_web(bundle, tmp_path / "page")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(OwnTypes, directory=str(tmp_path))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            address = f"http://127.0.0.1:{server.server_port}"
-            browser.open(f"{address}/package/index.html")
-            browser.until("document.querySelector('main').hidden === false")
-            browser.open(f"{address}/page/index.html")
-            browser.until("!document.getElementById('unopened').hidden")
-            assert "let the server send .mjs files as text/javascript" in browser.text("#unopened")
-        finally:
-            server.shutdown()
+    with serving_folder(tmp_path, OwnTypes) as address:
+        browser.open(f"{address}/package/index.html")
+        browser.until("document.querySelector('main').hidden === false")
+        browser.open(f"{address}/page/index.html")
+        browser.until("!document.getElementById('unopened').hidden")
+        assert "let the server send .mjs files as text/javascript" in browser.text("#unopened")
     browser.complaints()

@@ -7,8 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 
 import httpx
 import pytest
@@ -21,6 +20,7 @@ from edgedistill_serve.server.middleware.tracing import close_provider, open_pro
 from edgedistill_serve.server.service import Service
 
 from ... import processes
+from ...local_server import serving
 
 SECRET = "zebraphone"
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -207,13 +207,8 @@ def collector(status: int):
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", received
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Receiver) as address:
+        yield address, received
 
 
 def wait_for(condition) -> None:

@@ -1,14 +1,12 @@
 """The web component `<edgedistill-score>` in a real Chromium, on a page of another origin, with a real server."""
 
-import functools
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from edgedistill_serve import Scorer
 
+from ....local_server import Files, serving_folder
 from .teaching import TEXT, shown
 from .test_docs import AXE
 
@@ -33,16 +31,13 @@ for (const name of ["edgedistill-score", "edgedistill-error"]) {
 """
 
 
-class Course(SimpleHTTPRequestHandler):
+class Course(Files):
     """The pages of a platform: the sources of the package, and a page with a strict policy."""
 
     def end_headers(self) -> None:
         """Send the policy with every answer."""
         self.send_header("Content-Security-Policy", POLICY)
         super().end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +50,8 @@ def course(tmp_path_factory):
         "edgedistill-score::part(button) { background: rgb(1, 2, 3); }\n"
     )
     (folder / "src").symlink_to(SOURCES)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Course, directory=folder))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving_folder(folder, Course) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

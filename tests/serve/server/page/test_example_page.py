@@ -1,8 +1,5 @@
 """The page of `examples/javascript`, opened as its README says: another origin, and a server that asks for a key."""
 
-import functools
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -10,29 +7,19 @@ import pytest
 from edgedistill_serve import Scorer
 from edgedistill_serve.server.middleware.api_keys import create_key
 
+from ....local_server import serving_folder
+
 REPOSITORY = Path(__file__).parents[4]
 ELEMENT = "document.querySelector('edgedistill-score').shadowRoot"
 MESSAGE = "document.querySelector('#message').textContent"
 ANSWERS = ("great job", "you worked hard on this")
 
 
-class Files(SimpleHTTPRequestHandler):
-    """`python -m http.server`, without its log."""
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture(scope="module")
 def origin():
     """The repository, served as by `python -m http.server`."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Files, directory=REPOSITORY))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving_folder(REPOSITORY) as address:
+        yield address
 
 
 @pytest.fixture
