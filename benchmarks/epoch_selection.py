@@ -107,7 +107,9 @@ def cross_entropies(logits: Floats, targets: NDArray[np.int64]) -> Floats:
     """Cross-entropy of each epoch and row, of shape (epochs, rows)."""
     tops = logits.max(axis=2, keepdims=True)
     shares = logits - tops - np.log(np.exp(logits - tops).sum(axis=2, keepdims=True))
-    return -np.take_along_axis(shares, np.broadcast_to(targets[None, :, None], (len(logits), len(targets), 1)), 2)[..., 0]
+    return -np.take_along_axis(shares, np.broadcast_to(targets[None, :, None], (len(logits), len(targets), 1)), 2)[
+        ..., 0
+    ]
 
 
 def macro(logits: Floats, targets: NDArray[np.int64]) -> Floats:
