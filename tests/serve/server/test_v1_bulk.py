@@ -216,3 +216,18 @@ def test_a_server_that_drains_scores_the_rows_that_it_took(start, bundle):
             received += part
     assert received.count(b'"label"') == 12
     assert received.count(b'"ended":true') == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/score/bulk", "/v1/score", "/v1/explain", "/predict"])
+def test_a_client_that_expects_continue_gets_it_before_the_answer(server, path):
+    """A final status in its place means that the body is not wanted: Java and Node then wait for ever."""
+    body = b'{"inputs": "x"}' if path == "/predict" else b'{"response": "x"}'
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+    with server.connect() as connection:
+        connection.sendall(head.encode())
+        answer = connection.recv(1000)
+        assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
+        connection.sendall(body)
+        while b'"label"' not in answer:
+            answer += connection.recv(10_000)
+    assert b"\r\n\r\nHTTP/1.1 200 OK\r\n" in answer

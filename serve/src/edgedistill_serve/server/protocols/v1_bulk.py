@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 import msgspec
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from edgedistill_serve.errors import EdgeDistillError, NotReady, QueueFull, RequestTooLarge, TooSlow
 from edgedistill_serve.journal.records import Entry
@@ -58,11 +58,13 @@ class BulkAnswer:
             (b"content-type", MEDIA_TYPE.encode()),
             (b"x-model", f"{manifest.name}@{manifest.version}".encode("ascii", "replace")),
         ]
-        await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
-        await send({"type": "http.response.body", "body": b"", "more_body": True})  # sends the head at once
-        reading = asyncio.create_task(self._read(receive))
+        reads = asyncio.Event()
+        reading = asyncio.create_task(self._read(receive, reads))
         add_log_fields(scope, model=manifest.name, version=manifest.version, rows=0)
         try:
+            await reads.wait()  # whoever expects 100 Continue gets it before the answer, and else would send nothing
+            await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
+            await send({"type": "http.response.body", "body": b"", "more_body": True})  # sends the head at once
             async for chunk in self._chunks():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await reading
@@ -73,13 +75,23 @@ class BulkAnswer:
             for row in tuple(self._pending):
                 row.cancel()
 
-    async def _read(self, receive: Receive) -> None:
-        """Submit every line, and put its row into the queue of rows; None marks the end."""
+    async def _read(self, receive: Receive, reads: asyncio.Event) -> None:
+        """Submit every line, and put its row into the queue of rows; None marks the end.
+
+        Args:
+            receive: Returns the next part of the body.
+            reads: Set once the body is read.
+        """
         limits = self._service.limits
+
+        async def receive_part() -> Message:
+            reads.set()
+            return await receive()
+
         try:
             async with self._until_draining():
                 lines = read_lines(
-                    receive, memory=self._service.bodies, limit=limits.body_bytes, seconds=limits.body_seconds
+                    receive_part, memory=self._service.bodies, limit=limits.body_bytes, seconds=limits.body_seconds
                 )
                 async for line in lines:
                     if isinstance(line, QueueFull):
@@ -90,6 +102,7 @@ class BulkAnswer:
             what = f"{error.what}; this row and those after it were not scored"
             self._rows.put_nowait(NoScore(str(type(error)(what, hint=error.hint)), ended=True))
         finally:
+            reads.set()
             self._rows.put_nowait(None)
 
     @asynccontextmanager
