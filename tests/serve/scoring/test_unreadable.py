@@ -31,7 +31,27 @@ MOSTLY_UNREAD = (
     "a b c ምክንያቱምአላውቅምምክንያቱምአላውቅም",
 )
 """At most half of the tokens are unknown, and most of the letters are."""
-READABLE = ("great job 👍", "you worked hard", "?!", "great ไม่", "x" * 20, "!" * 9 + " great job 👍")
+IN_MARKUP = (
+    "<p>👍</p>",
+    '<p class="answer" style="color: black">ฉันไม่รู้</p>',
+    "<div><p>ខ្ញុំមិនដឹង</p><p>&nbsp;</p></div>",
+    "<!-- pasted from a word processor -->👍",
+    "&lt;p&gt;👍🏽&lt;/p&gt;",
+    "<p>\ue000</p>",
+    "&#128077;&#x1F44D;",
+    "<p>&#3593;&#3633;&#3609;</p>",
+    "<span lang='en'>ok ฉันไม่รู้ว่าทำไม</span>",
+)
+"""The tags are known to the vocabulary, and what they show is not."""
+READABLE = (
+    "great job 👍",
+    "you worked hard",
+    "?!",
+    "great ไม่",
+    "x" * 20,
+    "!" * 9 + " great job 👍",
+    "<p>great job 👍</p>",
+)
 BLANK = ("", " \t", "\u2800", "\u3164\u200b", "<p>&nbsp;</p>", "\x00\x07")
 
 
@@ -40,7 +60,7 @@ def scorer(bundle) -> Scorer:
     return Scorer(bundle, threads=1, score_cache=0)
 
 
-@pytest.mark.parametrize("text", [*UNREADABLE, *MOSTLY_UNREAD])
+@pytest.mark.parametrize("text", [*UNREADABLE, *MOSTLY_UNREAD, *IN_MARKUP])
 def test_mostly_unknown_text_is_reviewed_as_unreadable(scorer, text):
     (score,) = scorer.score([text])
     assert (score.decision, score.reason) == ("review", "unreadable")
@@ -111,13 +131,15 @@ def test_the_bundle_says_from_which_share_on(make_bundle, tmp_path, most, reason
 def test_a_grade_has_the_reason_and_the_share(scorer, tmp_path):
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"
     with source.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["response"], *([text] for text in UNREADABLE)])
+        csv.writer(file).writerows([["response"], *([text] for text in (*UNREADABLE, *IN_MARKUP))])
     counts = grade(scorer, source, target)
     with target.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert counts.review == len(rows) == len(UNREADABLE)
+    assert counts.review == len(rows) == len(UNREADABLE) + len(IN_MARKUP)
     assert {row["reason"] for row in rows} == {"unreadable"}
-    assert [float(row["unknown_share"]) for row in rows] == [s.unknown_share for s in scorer.score(UNREADABLE)]
+    assert [float(row["unknown_share"]) for row in rows] == [
+        s.unknown_share for s in scorer.score([*UNREADABLE, *IN_MARKUP])
+    ]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill_serve.task.visible_text import is_blank
+from edgedistill_serve.task.visible_text import SPACES, is_blank, without_markup
 
 from ...growth import assert_work_is_linear
 
@@ -84,9 +84,34 @@ def test_blank_parts_are_blank_together_until_something_visible_joins_them(parts
     assert not is_blank(f"{''.join(parts)}<i></i>{visible} ")
 
 
+@given(st.lists(st.sampled_from([*MARKUP, " "]), max_size=4), st.sampled_from(["a", "0", "👍", "ไม่", "a & b", "x < y"]))
+def test_what_is_shown_is_left_without_the_markup_around_it(parts, shown):
+    text = "".join(f"<i></i>{part}{shown}<i></i>" for part in parts)
+    assert SPACES.sub(" ", without_markup(text)).split() == shown.split() * len(parts)
+
+
+@given(st.text(st.characters(exclude_characters="<&")))
+def test_a_text_without_markup_is_shown_as_it_is(text):
+    assert without_markup(text) is text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("&#65;&#x1F44D;", "A👍"),
+        ("&#xD800;&#1114112;&#9999999;", "&#xD800;&#1114112;&#9999999;"),
+        ("<!-- <p> 👍", "<!--   👍"),
+        ("<!-- a --> b <!-- c", "  b <!-- c"),
+    ],
+)
+def test_references_are_characters_and_comments_end(text, shown):
+    assert without_markup(text) == shown
+
+
 @pytest.mark.parametrize(
     "piece",
     ["<a ", '<a"<b\'"', "<!--", "&amp;", "&lt;", "&lt;a", '<a x="\'"', " ", "<p>", "&#160;", "<a'", "<", "&#1"],
 )
 def test_the_time_is_linear_in_the_length(piece):
     assert_work_is_linear(is_blank, lambda length: piece * (length // len(piece)), 200_000)
+    assert_work_is_linear(without_markup, lambda length: "<" + piece * (length // len(piece)), 200_000)

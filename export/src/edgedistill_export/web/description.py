@@ -16,7 +16,15 @@ from edgedistill_serve.task.redaction import Redaction, redaction_steps
 from edgedistill_serve.task.redaction_rules import INVISIBLE, PLACEHOLDERS, RULE_SETS, SAME
 from edgedistill_serve.task.scripts import COMBINING, SCRIPTS
 from edgedistill_serve.task.task import CUT_ORDER, Kind, Label, Truncation, task_inputs
-from edgedistill_serve.task.visible_text import CHARACTER_REFERENCE, MARKUP, PUNCTUATION, SPACE_LIKE, SPACE_LIKE_BEYOND
+from edgedistill_serve.task.visible_text import (
+    CHARACTER_REFERENCE,
+    COMMENT_END,
+    MARKUP,
+    MARKUP_BUT_COMMENTS,
+    PUNCTUATION,
+    SPACE_LIKE,
+    SPACE_LIKE_BEYOND,
+)
 
 
 class PageFile(msgspec.Struct, frozen=True):
@@ -143,6 +151,8 @@ def invisible_patterns() -> dict[str, str]:
     return {
         "spaces": f"[{SPACE_LIKE}{beyond}]+",
         "markup": MARKUP,
+        "markup_but_comments": MARKUP_BUT_COMMENTS,
+        "comment_end": COMMENT_END,
         "reference": CHARACTER_REFERENCE,
         "ink": f"[^{SPACE_LIKE}{beyond}{PUNCTUATION}]",
     }

@@ -13,7 +13,7 @@ from tokenizers import Encoding, Tokenizer, models
 from edgedistill_serve.errors import ScoringFailed
 from edgedistill_serve.task.scripts import NO_LETTERS, Letters, count_letters
 from edgedistill_serve.task.task import CUT_ORDER, Truncation, context_names, model_texts, texts_apart
-from edgedistill_serve.task.visible_text import INK, is_blank
+from edgedistill_serve.task.visible_text import INK, is_blank, without_markup
 
 _PARALLEL_CHARACTERS = 4_000
 """From this many characters on, the tokenizer's own threads are used: they release the GIL for other Python threads."""
@@ -37,11 +37,11 @@ class Encoded:
         truncated: Whether the response was truncated. A truncated context does not count.
         blank: Whether the response has nothing visible (`is_blank`).
         unknown_share: Share of the response that the vocabulary cannot represent, in [0, 1]: of its tokens, or of its
-            letters, digits and symbols if that is larger; of what remains after truncation. It is 1 for a visible text
-            without any token.
+            letters, digits and symbols if that is larger; of what remains after truncation. HTML markup around other
+            text does not make it smaller. It is 1 for a visible text without any token.
         context_tokens: Number of tokens of the context, before truncation.
         context_tokens_lost: Number of them that truncation removed.
-        letters: What the response consists of, before truncation.
+        letters: What the response consists of without HTML markup, before truncation.
         lost: The inputs that lost tokens, each with their number, the response last. With ``context_first``, which
             bundles of earlier versions have, only whether the context did is known, and it is named ``context``.
     """
@@ -304,17 +304,23 @@ class Encoder:
         lost: Mapping[str, int],
     ) -> Encoded:
         """Return a row with what was cut: ``read`` of the response's tokens are left, ``lost`` is of its context."""
-        blank = is_blank(row["response"])
+        text = row["response"]
+        blank, shown = is_blank(text), without_markup(text)
+        unknown_share = self._unknown_share(response, read, blank)
+        if shown != text and not blank:
+            # The tags of "<p>\N{THUMBS UP SIGN}</p>" are known, and what it shows is not.
+            (alone,) = self._tokenize([shown])
+            unknown_share = max(unknown_share, self._unknown_share(alone, alone.ids[: len(read)], blank))
         cut = {**lost, "response": response.total - len(read)}
         return Encoded(
             *filled,
             response.total,
             cut["response"] > 0,
             blank,
-            self._unknown_share(response, read, blank),
+            unknown_share,
             context_tokens,
             sum(lost.values()),
-            count_letters(row["response"]),
+            count_letters(shown),
             tuple((name, count) for name, count in cut.items() if count),
         )
 

@@ -43,15 +43,18 @@ _ENTITIES = (
 
 _LEFT, _RIGHT, _AMPERSAND = r"(?:<|&(?:amp;)*lt;)", r"(?:>|&(?:amp;)*gt;)", r"&(?:amp;)*"
 _TAG_START = rf"{_LEFT}(?:/?[A-Za-z]|[!?][A-Za-z\[])"
+COMMENT_END = rf"--!?{_RIGHT}"
+"""A pattern for the end of an HTML comment."""
+_COMMENT = rf"{_LEFT}!--(?:-?{_RIGHT}|[\s\S]*?{COMMENT_END})"
 _PARTS = (
-    rf"{_LEFT}!--(?:-?{_RIGHT}|[\s\S]*?--!?{_RIGHT})",
     rf"{_LEFT}/{_RIGHT}",
     # A quoted attribute may contain ">". The second form is for quotes that are not closed, as after redaction.
     rf"{_TAG_START}(?:(?!{_LEFT}|{_RIGHT})[^\x22\x27]|\x22[^\x22<]*\x22|\x27[^\x27<]*\x27)*{_RIGHT}",
     rf"{_TAG_START}(?:(?!{_LEFT}|{_RIGHT})[\s\S])*{_RIGHT}",
     rf"{_AMPERSAND}(?:(?:nbsp|shy);?|(?:{_ENTITIES});)",
 )
-MARKUP = "|".join(_PARTS)
+MARKUP_BUT_COMMENTS = "|".join(_PARTS)
+MARKUP = f"{_COMMENT}|{MARKUP_BUT_COMMENTS}"
 """A pattern for one HTML tag, comment, or entity without ink, also if it was escaped once or several times. It means
 the same in Python and in JavaScript."""
 CHARACTER_REFERENCE = rf"{_AMPERSAND}#(?:[xX]([0-9A-Fa-f]{{1,6}})|([0-9]{{1,7}}));?"
@@ -62,8 +65,11 @@ SPACES = re.compile(f"[{_PYTHON_CLASS}]+")
 INK = re.compile(f"[^{_PYTHON_CLASS}{PUNCTUATION}]")
 """Matches one letter, digit, mark or symbol."""
 _ONE_MARKUP = re.compile(MARKUP)
+_ONE_BUT_COMMENTS = re.compile(MARKUP_BUT_COMMENTS)
+_COMMENT_ENDS = re.compile(COMMENT_END)
 _ONE_REFERENCE = re.compile(CHARACTER_REFERENCE)
 _MAX_CODE_POINT = 0x10FFFF
+_SURROGATES = range(0xD800, 0xE000)
 
 
 def is_blank(text: str) -> bool:
@@ -91,3 +97,27 @@ def _blank_reference(text: str, position: int) -> re.Match[str] | None:
         return None
     code_point = int(found[1], 16) if found[1] else int(found[2])
     return found if code_point <= _MAX_CODE_POINT and SPACES.match(chr(code_point)) else None
+
+
+def without_markup(text: str) -> str:
+    """Return what a text shows, in linear time.
+
+    Each HTML tag, comment and entity without ink becomes a space, each numeric reference its character.
+
+    Example: ``without_markup("<p>\N{THUMBS UP SIGN}&#33;</p>")`` is ``" \N{THUMBS UP SIGN}! "``.
+
+    Args:
+        text: Any text.
+    """
+    if "<" not in text and "&" not in text:
+        return text
+    # Behind the last end of a comment none is closed, and looking for its end from each beginning would take long.
+    ends = [found.end() for found in _COMMENT_ENDS.finditer(text)][-1:]
+    closed = ends[0] if ends else 0
+    shown = _ONE_MARKUP.sub(" ", text[:closed]) + _ONE_BUT_COMMENTS.sub(" ", text[closed:])
+    return _ONE_REFERENCE.sub(_referenced, shown)
+
+
+def _referenced(found: re.Match[str]) -> str:
+    code_point = int(found[1], 16) if found[1] else int(found[2])
+    return found[0] if code_point > _MAX_CODE_POINT or code_point in _SURROGATES else chr(code_point)

@@ -2,6 +2,7 @@
 import { NFKCNormalizer, Tokenizer } from "../vendor/tokenizers.min.mjs";
 import { letterReader } from "./letters.mjs";
 import { compatibilityForm, isUnigram, unigramReader } from "./unigram.mjs";
+import { markupRemover } from "./visible_text.mjs";
 
 /**
  * `tokenizer` is tokenizer.json, `reading` the content of reading.json (`web/tokenizer_tables.py`), `page` that of page.json.
@@ -12,6 +13,7 @@ export class Encoder {
     this.truncation = page.truncation;
     this.cutOrder = page.cut_order;
     this.ink = new RegExp(page.invisible.ink, "gu");
+    this.withoutMarkup = markupRemover(page.invisible);
     this.letter = new RegExp(page.letters.letter, "gu");
     this.visible = new RegExp(page.letters.visible, "gu");
     this.unknown = reading.unknown;
@@ -73,10 +75,10 @@ export class Encoder {
       tokens: whole.length,
       truncated: whole.length > room,
       blank,
-      unknownShare: this.unknownShare(response, kept, blank),
+      unknownShare: this.unknownShareShown(response, kept, blank),
       contextTokens: around.length,
       contextTokensLost: around.length - before.length,
-      letterShare: this.letterShare(response),
+      letterShare: this.letterShare(this.withoutMarkup(response)),
     };
   }
 
@@ -126,10 +128,10 @@ export class Encoder {
       tokens: whole.length,
       truncated: whole.length > available,
       blank,
-      unknownShare: this.unknownShare(response, kept, blank),
+      unknownShare: this.unknownShareShown(response, kept, blank),
       contextTokens,
       contextTokensLost: contextTokens - before.reduce((sum, text) => sum + text.length, 0),
-      letterShare: this.letterShare(response),
+      letterShare: this.letterShare(this.withoutMarkup(response)),
     };
   }
 
@@ -160,6 +162,14 @@ export class Encoder {
       over -= taken;
     }
     return [...parts.values()].flat();
+  }
+
+  /** `unknownShare`, of the response without HTML markup if that is larger. */
+  unknownShareShown(response, kept, blank) {
+    const share = this.unknownShare(response, kept, blank);
+    const shown = this.withoutMarkup(response);
+    if (shown === response || blank) return share;
+    return Math.max(share, this.unknownShare(shown, this.ids(shown).slice(0, kept.length), blank));
   }
 
   /** The share of the tokens that are unknown, or of the letters, digits and symbols if that is larger. */

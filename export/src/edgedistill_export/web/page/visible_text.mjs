@@ -30,3 +30,28 @@ export function blankTest(patterns) {
     return true;
   };
 }
+
+/** Returns `withoutMarkup(text) -> text`; `patterns` is `invisible` of page.json. */
+export function markupRemover(patterns) {
+  const [end, markup, tags, reference] = [
+    patterns.comment_end,
+    patterns.markup,
+    patterns.markup_but_comments,
+    patterns.reference,
+  ].map((pattern) => new RegExp(pattern, "gu"));
+
+  const character = (whole, hexadecimal, decimal) => {
+    const point = hexadecimal ? parseInt(hexadecimal, 16) : parseInt(decimal, 10);
+    const isNone = point > LAST_CODE_POINT || (point >= 0xd800 && point < 0xe000);
+    return isNone ? whole : String.fromCodePoint(point);
+  };
+
+  return (text) => {
+    if (!text.includes("<") && !text.includes("&")) return text;
+    // As in Python: behind the last end of a comment none is closed.
+    let closed = 0;
+    for (const found of text.matchAll(end)) closed = found.index + found[0].length;
+    const shown = text.slice(0, closed).replace(markup, " ") + text.slice(closed).replace(tags, " ");
+    return shown.replace(reference, character);
+  };
+}
