@@ -2,14 +2,14 @@
 
 An exact match always wins. Otherwise the text is compared under weaker and weaker notions of equality; under each, it
 must equal exactly one label, so nothing that is stripped or folded can turn one label into another: with the labels
-``A`` and ``A*``, the text ``**A**`` is ``A`` and ``A*.`` is ``A*``.
+``A`` and ``A*``, the text ``**A**`` is ``A`` and ``A*.`` is ``A*``, and ``A *`` is neither.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from edgedistill.task import fold_label
 from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL
@@ -23,6 +23,11 @@ _TRAILING = ".,;:!\u3002\uff0c\uff1b\uff1a\uff01\u0964\u061b\u060c"
 _LEADING = re.compile(r"(?:[-*\u2022]|#{1,6}|[-=]+>|:)[ \t]+")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?")
 _SEPARATORS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
+_ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")  # a sign in Markdown: A\* is A*
+_SPACES = re.compile(r"[\s\\]+")
+_SIGNS = re.compile(r"[\W_]*")
+_PLAIN_SIGNS = frozenset("*.,:;!?\"'`()[]{}<>|=-_/&%#+\u2022\u00ab\u00bb\u3002\uff0c\uff1b\uff1a\uff01")
+"""Signs beside a label that belong to the sentence, unless another label has them; others may mean that label."""
 
 
 def match_label(named: str, labels: Sequence[str]) -> str | None:
@@ -36,14 +41,59 @@ def match_label(named: str, labels: Sequence[str]) -> str | None:
         return named
     if len(named) > _LONGEST:
         return None
-    folded = _fold_labels(tuple(labels))
-    texts = {named.strip()}
+    folded, signed = _fold_labels(tuple(labels)), _signed_labels(tuple(labels))
+    texts = {_unescape(named, labels).strip()}
     for _ in range(_MOST_LAYERS):
         found = {label for text in texts for label in _equal_labels(text, folded)}
         if found:
             return found.pop() if len(found) == 1 else None
-        texts = {inner for text in texts for inner in _peel(text)}
+        if signed.tight and any(_tight(text) in signed.tight for text in texts):
+            return None
+        texts = {
+            inner for text in texts for inner in _peel(text) if text[-1] not in _TRAILING or text[-1] not in labels
+        }
     return None
+
+
+class _SignedLabels(NamedTuple):
+    """Labels that are other labels without their signs, such as ``A`` and ``A*``, or ``1`` and ``-1``.
+
+    Attributes:
+        tight: Their folded forms without spaces.
+        signs: For each of them, the signs before and after the letters and digits of those that share these.
+    """
+
+    tight: frozenset[str]
+    signs: Mapping[str, tuple[frozenset[str], frozenset[str]]]
+
+
+@lru_cache(maxsize=64)
+def _signed_labels(labels: tuple[str, ...]) -> _SignedLabels:
+    alike: dict[str, list[str]] = {}
+    for label in labels:
+        alike.setdefault("".join(filter(str.isalnum, _casefold(label))), []).append(label)
+    signs: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+    for group in alike.values():
+        if len(group) > 1:
+            forms = [_tight(label) for label in group]
+            before = frozenset(sign for form in forms for sign in _signs_at_start(form))
+            after = frozenset(sign for form in forms for sign in _signs_at_start(form[::-1]))
+            signs.update(dict.fromkeys(group, (before, after)))
+    return _SignedLabels(frozenset(map(_tight, signs)), signs)
+
+
+def _signs_at_start(text: str) -> str:
+    found = _SIGNS.match(text)
+    return found[0] if found else ""
+
+
+def _tight(text: str) -> str:
+    return _SPACES.sub("", _casefold(text))
+
+
+def _unescape(text: str, labels: Sequence[str]) -> str:
+    """Return a text without the backslashes of Markdown, unless a label has one."""
+    return _ESCAPED.sub(r"\1", text) if "\\" in text and not any("\\" in label for label in labels) else text
 
 
 def _equal_labels(text: str, folded: "_FoldedLabels") -> list[str]:
@@ -169,11 +219,14 @@ _EMPHASISED = re.compile(r"(\*{1,3}|`{1,3})(?=[^\s*`])([^*`]{1,300})(?<=\S)\1")
 def names_another(text: str, label: str | None, labels: Sequence[str]) -> bool:
     """Whether a text around an answer names a label other than this one, so that it is not clear which is meant.
 
-    Labels of one or two characters count only in a text that revises something: ``a`` is mostly an article.
+    Labels of one or two characters count only in a text that revises something, or in a line that states one: ``a`` is
+    mostly an article.
     """
     folded = _casefold(text)
     others = {name for name, _, _ in _mentions(folded, tuple(labels)) if name != label}
-    return any(len(name) > _SHORT for name in others) or (bool(others) and _REVISION.search(folded) is not None)
+    if any(len(name) > _SHORT for name in others) or (bool(others) and _REVISION.search(folded) is not None):
+        return True
+    return bool(others) and any(_stated_by(line, labels)[0] in others for line in text.splitlines())
 
 
 def find_stated_label(text: str, labels: Sequence[str], *, after_reason: bool = False) -> str | None:
@@ -188,7 +241,7 @@ def find_stated_label(text: str, labels: Sequence[str], *, after_reason: bool = 
         labels: The codebook's labels.
         after_reason: Whether a reason comes first, which may name any label; the last line then states the label.
     """
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [line.strip() for line in _unescape(text, labels).splitlines()]
     lines = [line for line in lines if line and not _FENCE.fullmatch(line)]
     stated: str | None = None
     doubt = False
@@ -221,7 +274,9 @@ def _stated_by(line: str, labels: Sequence[str]) -> tuple[str | None, bool]:
         return label, True
     folded = _EMPHASISED.sub(r"\2", _casefold(line[:_LONGEST]))
     mentions = _mentions(folded, tuple(labels))
-    if len({label for label, _, _ in mentions}) != 1 or not all(_is_whole(folded, each) for each in mentions):
+    signed = _signed_labels(tuple(labels))
+    whole = all(_is_whole(folded, each) and _has_its_signs(folded, each, signed) for each in mentions)
+    if len({label for label, _, _ in mentions}) != 1 or not whole:
         return None, False
     label, start, stop = mentions[0]
     before, rest = _WORD.findall(folded[:start]), folded[stop:]
@@ -242,6 +297,19 @@ def _is_whole(folded: str, mention: tuple[str, int, int]) -> bool:
     rest = folded[stop : stop + 2]
     return folded[start - 1 : start] not in tuple("+-/*_.,&") and not (
         rest[:1] in tuple("+-*%_/&") or (rest[:1] in tuple(".,:'") and rest[1:].isalnum())
+    )
+
+
+def _has_its_signs(folded: str, mention: tuple[str, int, int], labels: _SignedLabels) -> bool:
+    """Whether no sign beside a mention could make it another label."""
+    label, start, stop = mention
+    if label not in labels.signs:
+        return True
+    beside = (_signs_at_start(folded[:start][::-1]), _signs_at_start(folded[stop:]))
+    return all(
+        sign.isspace() or (sign in _PLAIN_SIGNS and sign not in taken)
+        for found, taken in zip(beside, labels.signs[label], strict=True)
+        for sign in found
     )
 
 

@@ -296,11 +296,52 @@ GRADES = ("C", "B", "A", "A*")
         ("**A", None), ("A**", None), ("A or A*", None), ("A+", None), ("Grade: A-", None), ("Label: **A*", None),
         ("**Label:** A*", "A*"), ("**Label:** **A***", "A*"), ("**Label: A***", "A*"), ("**Label: A**", "A"),
         ("** A*", "A*"), ("*A *", None), ("__A*__", "A*"), ('*"A*"*', "A*"), ("Label: *A**", "A*"),
+        ("A\\*", "A*"), ("**A\\***", "A*"), ("The grade is A\\*.", "A*"), ("A *", None), ("Label: A *", None),
+        ("A \u2217", None), ("A\u2605", None), ("A\ufe61", None), ("The label is A *.", None), ("Grade: A\u204e", None),
+        ('{"label": "A *"}', None), ('{"label": "A"}\n\nFinal grade: A*', None), ('{"label": "A"}\n\nA good one.', "A"),
     ],
 )  # fmt: skip
 def test_what_is_stripped_turns_no_label_into_another(content: str, label: str | None) -> None:
     found = parse_label(answer(content), GRADES)
     assert isinstance(found, Failure) if label is None else found == label
+
+
+@pytest.mark.parametrize(
+    ("labels", "content", "label"),
+    [
+        (("-1", "0", "1"), "- 1", None), (("-1", "0", "1"), '{"label": "- 1"}', None),
+        (("-1", "0", "1"), "Label: - 1", None), (("-1", "0", "1"), "The score is - 1.", None),
+        (("-1", "0", "1"), "The score is 1.", "1"), (("-1", "0", "1"), "- -1", "-1"), (("-1", "0", "1"), "- 0", "0"),
+        (("-1", "0", "1"), "+1", "1"), (("0", "1"), "- 1", "1"), (("0", "1"), "\u2022 1", "1"),
+        (("1", "1+", "1-"), "1 +", None), (("1", "1+", "1-"), "Grade: 1 -", None), (("1", "1+", "1-"), "Grade: 1", "1"),
+        (("1", "1+", "1-"), "Grade: 1 \u2013", None), (("C", "C#"), "C #", None), (("C", "C#"), "C\\#", "C#"),
+        (("C", "C#"), "C\u266f", None), (("?", "!"), "?!", None), (("?", "!"), '"?"', "?"),
+        (("a_b", "ab"), "a\\_b", "a_b"), (("no", "no!"), "no !", None), (("no", "no!"), "The label is no.", "no"),
+    ],
+)  # fmt: skip
+def test_signs_near_a_label_are_never_lost_where_they_make_another_label(
+    labels: tuple[str, ...], content: str, label: str | None
+) -> None:
+    found = parse_label(answer(content), labels)
+    assert isinstance(found, Failure) if label is None else found == label
+
+
+SIGNS = st.sampled_from([*"*+-#'?!.~^", "\u2217", "\u2605", "\u2212", "++"])
+
+
+@given(
+    SIGNS,
+    st.booleans(),
+    st.sampled_from(["", " ", "\\", " \\"]),
+    st.sampled_from(["{}", "{}.", "Label: {}", "The label is {}."]),
+)
+def test_a_label_with_a_sign_is_never_read_as_the_label_without(
+    sign: str, leading: bool, between: str, form: str
+) -> None:
+    with_sign = f"{sign}A" if leading else f"A{sign}"
+    content = form.format(f"{sign}{between}A" if leading else f"A{between}{sign}")
+    found = parse_label(answer(content), ("A", "B", with_sign))
+    assert isinstance(found, Failure) or found == with_sign or (found == "A" and form.format("A") == content)
 
 
 ODD = st.text("Aa1*.'\"`?!_-() \u00e9\u2019\uff21", min_size=1, max_size=4).filter(lambda name: name == name.strip())
