@@ -47,6 +47,24 @@ def _sheet(*above: Row, below: Sequence[Row] = ()):
     return write
 
 
+def _on_another_sheet(path: Path, rows: Sequence[Row]) -> None:
+    book = openpyxl.Workbook()
+    book.active.title = "Instructions"
+    book.active.append(("Read this first",))
+    answers = book.create_sheet("Answers")
+    for row in rows:
+        answers.append(row)
+    book.save(path)
+
+
+def _below_a_second_header(write: Callable[[Path, Sequence[Row]], None]):
+    def write_both(path: Path, rows: Sequence[Row]) -> None:
+        header, *body = rows
+        write(path, [header, [f"({n})" for n in range(len(header))], *body])
+
+    return write_both
+
+
 def _with(change: Callable[[str], str], place: int, write: Callable[[Path, Sequence[Row]], None]):
     """Write rows of which the cells of a column are changed, the header is not."""
 
@@ -76,6 +94,10 @@ FORMS = {
         _sheet(("Class 7b",), ("exported on Monday",)), ".xlsx", ("--header-row", "3"), "the sheet 'Sheet' is read"
     ),
     "xlsx with empty rows at the end": Form(_sheet(below=[(" ", ""), ("", " ")]), ".xlsx", note="the sheet 'Sheet'"),
+    "xlsx on another sheet": Form(_on_another_sheet, ".xlsx", note="the sheet 'Answers' is read, not 'Instructions'"),
+    "CSV with a second header row": Form(
+        _below_a_second_header(_text()), note="looks like a second header row and is not read: --first-row 3"
+    ),
     "labels in another spelling": Form(
         _with(str.title, CODE, _text()), options=("--label-spelling", "folded"), note="labels in another spelling"
     ),

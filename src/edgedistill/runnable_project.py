@@ -47,6 +47,7 @@ class Project(ProjectFile):
         columns: Mapping[str, str] | None = None,
         header_row: int | None = None,
         first_row: int | None = None,
+        sheet: str | None = None,
         kind: Kind | None = None,
         remove_html: bool | None = None,
         uncoded: bool = False,
@@ -62,6 +63,7 @@ class Project(ProjectFile):
                 ``split``), the name of its column; others are found.
             header_row: The row with the names of the columns, from 1; None to find it.
             first_row: The first row of responses; None: the one after the header.
+            sheet: Of an xlsx file; None: the one with the most responses.
             kind: Of the task; None to find it by the labels.
             remove_html: Whether to read the text that HTML shows; None: if there is any.
             uncoded: Whether no column has human codes.
@@ -79,7 +81,7 @@ class Project(ProjectFile):
         from edgedistill_serve.grading.header_rows import HeaderRows
 
         header = HeaderRows(header_row or 1, first_row) if header_row or first_row else None
-        options = TableOptions(columns or {}, header, kind, remove_html, uncoded)
+        options = TableOptions(columns or {}, header, kind, remove_html, uncoded, sheet)
         new = project_from_table(Path(table), None if folder is None else Path(folder), options)
         for note in (*new.notes, *([new.problem] if new.problem else [])):
             on_message(note)

@@ -46,6 +46,10 @@ HeaderRow = Annotated[
 FirstRow = Annotated[
     int | None, typer.Option("--first-row", min=2, help="First row of responses; by default, the one after the header.")
 ]
+SheetOption = Annotated[
+    str | None,
+    typer.Option("--sheet", metavar="NAME", help="Sheet of an xlsx file; by default, the one with the most responses."),
+]
 KindOption = Annotated[
     str | None, typer.Option("--kind", metavar="KIND", help=f"{', '.join(_KINDS)}; by default, found by the labels.")
 ]
@@ -62,6 +66,7 @@ def init(
     column: ColumnOption = None,
     header_row: HeaderRow = None,
     first_row: FirstRow = None,
+    sheet: SheetOption = None,
     kind: KindOption = None,
     html: Html = None,
     uncoded: Uncoded = False,
@@ -78,7 +83,7 @@ def init(
     """
     terminal = Terminal(as_json=as_json)
     if table is None:
-        if column or header_row or first_row or kind or html is not None or uncoded:
+        if column or header_row or first_row or sheet or kind or html is not None or uncoded:
             raise ArgumentError(
                 "--column, --header-row, --kind and the like are about a table", hint="Name it: --from FILE."
             )
@@ -98,7 +103,7 @@ def init(
     if kind is not None and kind not in _KINDS:
         raise ArgumentError(f"{kind!r} is not a kind of task", where="--kind", hint=f"Use {', '.join(_KINDS)}.")
     header = HeaderRows(header_row or 1, first_row) if header_row or first_row else None
-    options = TableOptions(parse_columns(column or (), COLUMN_KEYS), header, kind, html, uncoded)  # type: ignore[arg-type]
+    options = TableOptions(parse_columns(column or (), COLUMN_KEYS), header, kind, html, uncoded, sheet)  # type: ignore[arg-type]
     new = project_from_table(table, name, options)
     _show(new, table, terminal)
     terminal.finish(_as_json(new))
@@ -157,6 +162,7 @@ def _grading_options(new: NewProject) -> str:
     options += ["--html"] if new.proposal.html_rows else []
     options += [f"--header-row {new.header.header_row}"] if new.header.header_row > 1 else []
     options += [f"--first-row {new.header.first_row}"] if new.header.first_row else []
+    options += [f"--sheet {typed(new.header.sheet)}"] if new.header.sheet else []
     return " ".join([typed(new.table), "graded.csv", *options])
 
 

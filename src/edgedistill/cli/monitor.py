@@ -17,7 +17,7 @@ ALARM = 5
 """Exit code if something changed, kappa is lower, or the promise is withdrawn."""
 
 
-@reads_table("id", *INPUTS, CODE_COLUMN, of="Of --codes, or with --sheet of --responses: ")
+@reads_table("id", *INPUTS, CODE_COLUMN, of="Of --codes, or with --sheet of --responses: ", sheet=("--sheet-name",))
 def monitor(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle in use.")],
     table: TableOptions,

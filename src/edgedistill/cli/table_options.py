@@ -1,7 +1,7 @@
 """The options by which a person says how a table is read; the same for every command that reads one."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Annotated, Any
@@ -27,6 +27,7 @@ class TableOptions:
         column: As given, such as ``label=Code (AM)``.
         header_row: The row with the names of the columns.
         first_row: The first row after the header rows.
+        sheet_name: Of an xlsx file.
         delimiter: That of CSV and TSV files.
         encoding: That of text files.
         html: Whether the texts are HTML.
@@ -37,6 +38,7 @@ class TableOptions:
     column: tuple[str, ...] = ()
     header_row: int | None = None
     first_row: int | None = None
+    sheet_name: str | None = None
     delimiter: str | None = None
     encoding: str | None = None
     html: bool = False
@@ -46,7 +48,7 @@ class TableOptions:
         """Yield the options that are given, as on the command line."""
         for name in _OPTIONS:
             if getattr(self, name) not in (None, (), False):
-                yield f"--{name.replace('_', '-')}"
+                yield "--sheet" if name == "sheet_name" else f"--{name.replace('_', '-')}"
 
     def reading(self, project: Project | None = None) -> ReadingOptions:
         """Return how a table is read; what is not said is as in the section ``data`` of a project.
@@ -60,7 +62,7 @@ class TableOptions:
             raise ArgumentError(
                 f"{spelling!r} is not known", where="--label-spelling", hint=f"Use {' or '.join(_SPELLINGS)}."
             )
-        header = HeaderRows(self.header_row or 1, self.first_row)
+        header = HeaderRows(self.header_row or 1, self.first_row, self.sheet_name)
         header.check("--first-row")
         return ReadingOptions(
             columns=parse_columns(self.column, self.keys),
@@ -73,16 +75,19 @@ class TableOptions:
         )
 
 
-_OPTIONS = ("column", "header_row", "first_row", "delimiter", "encoding", "html", "label_spelling")
+_OPTIONS = ("column", "header_row", "first_row", "sheet_name", "delimiter", "encoding", "html", "label_spelling")
 
 
-def reads_table(*keys: str, of: str = "", texts: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def reads_table(
+    *keys: str, of: str = "", texts: bool = True, sheet: Sequence[str] = ("--sheet", "--sheet-name")
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add the options of a table to a command, which has them as its argument ``table``.
 
     Args:
         keys: What ``--column`` may name.
         of: What the options belong to, for their help, such as ``With --on: ``.
         texts: Whether texts are read, which may be HTML.
+        sheet: The names of the option for the sheet of an xlsx file.
     """
     named = ", ".join(keys)
     annotations: dict[str, Any] = {
@@ -99,6 +104,12 @@ def reads_table(*keys: str, of: str = "", texts: bool = True) -> Callable[[Calla
         ],
         "first_row": Annotated[
             int | None, typer.Option(min=2, help=f"{of}First row of responses; default: the one after the header.")
+        ],
+        "sheet_name": Annotated[
+            str | None,
+            typer.Option(
+                *sheet, metavar="NAME", help=f"{of}Sheet of an xlsx file; default: the first with the columns."
+            ),
         ],
         "delimiter": Annotated[
             str | None, typer.Option(help=f'{of}Of CSV and TSV, such as ";" or "tab"; by default, it is detected.')

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from edgedistill.data.spreadsheet_cells import cells_hint
 from edgedistill.errors import DataError
 from edgedistill.task import fold_label
 from edgedistill_serve.grading.column_names import (
@@ -19,14 +20,16 @@ from edgedistill_serve.grading.column_names import (
     describe_column,
     find_column,
     has_column,
+    list_columns,
     matching_columns,
 )
-from edgedistill_serve.grading.detected_table import DetectedTable, first_rows, read_detected
+from edgedistill_serve.grading.detected_table import DetectedTable, first_rows, read_detected, table_sheets
 from edgedistill_serve.grading.header_rows import HEADER_FIRST, HeaderRows
 from edgedistill_serve.grading.sources import Reading
+from edgedistill_serve.grading.spreadsheets import describe_choice
 from edgedistill_serve.grading.table_reader import TableRow
 from edgedistill_serve.task.html_text import has_html, html_to_text
-from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, Task, quote_columns
+from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, Task
 
 _WHOLE_NUMBER = re.compile(r"([+-]?[0-9]+)[.,]0+")
 _SEARCHED_ROWS = 10
@@ -42,7 +45,7 @@ class ReadingOptions:
             the name of their key.
         usual_columns: By key, names that its column has in some tables, such as those of a project; the first that is
             there counts, or else the name of the key.
-        header: Where the header is in CSV, TSV and xlsx files.
+        header: Where the header is in CSV, TSV and xlsx files, and the sheet.
         delimiter: That of CSV and TSV files; None to detect it.
         encoding: That of text files; None to detect it.
         html: Whether texts are HTML, of which what it shows is read.
@@ -82,6 +85,7 @@ class GivenTable:
         named: By key, the column of the file that has it, where that has another name.
         rows: Its rows. Their values have the keys besides the columns of the file.
         notes: What was assumed, a sentence each.
+        faults: By column of a spreadsheet, why its cells cannot be used.
     """
 
     path: Path
@@ -89,6 +93,7 @@ class GivenTable:
     named: Mapping[str, str]
     rows: tuple[TableRow, ...]
     notes: tuple[str, ...]
+    faults: Mapping[str, DataError] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -102,13 +107,15 @@ class GivenTable:
             DataError: No column has the name, or several can be meant; the message has the closest names. Or its name
                 is that of a key, which another column has.
         """
-        found = find_column(name, self.columns, where=self.name, key=option)
+        found = find_column(name, self.columns, where=self.name, key=option, letters=True)
         if (other := self.named.get(found, found)) != found:
             raise DataError(
                 f"{option}: {found!r} stands for the column {other!r} here, and cannot stand for another one",
                 where=self.name,
                 hint=f"Rename the column {found!r} in the file.",
             )
+        if found in self.faults:
+            raise self.faults[found]
         return found
 
     def without_empty_rows(self) -> "GivenTable":
@@ -158,6 +165,8 @@ def read_given_table(
         raise DataError(
             f"--column {unknown}: this key is not read here", where=path.name, hint=f"The keys are {', '.join(keys)}."
         )
+    header, of_sheet = _with_sheet(path, options, needed)
+    options = replace(options, header=header)
     given = {key: name for key, name in options.columns.items() if key in keys}
     usual = {key: names for key, names in options.usual_columns.items() if key in keys and key not in given}
     inputs = (*needed, *(key for key in given if key not in needed))
@@ -167,31 +176,57 @@ def read_given_table(
     table: DetectedTable | None = None
     try:
         table = read_detected(path, reading)
-        named = {key: column for key, column in find_columns(table, columns, "--column ").items() if key != column}
+        columns = find_columns(table, columns, "--column ", letters=True)
+        named = {key: column for key, column in columns.items() if key != column}
         if missing := next((key for key in needed if key not in named and key not in table.columns), None):
             raise _no_column(missing, table, reading.header)
     except DataError as error:
         raise _with_place(error, path, reading, table) from None
     require_distinct(named, table.name, "--column")
     if not table.rows:
-        raise DataError("has no rows", where=table.name)
+        raise DataError("has no rows", where=table.where)
+    for key in (*optional, *codes):
+        table.check(named.get(key, key))
     rows, notes = rename_columns(table, named)
     rows, of_html = remove_html(table.name, rows, texts, remove=options.html, setting="--html")
-    notes += of_html
+    notes += [*of_sheet, *of_html]
     if options.fold_labels and task is not None:
         found = (matching_columns(name, table.columns) for name in coders)
         others = [names[0] for names in found if len(names) == 1]
         rows, of_labels = fold_labels(table.name, rows, [*codes, *others], task)
         notes += of_labels
-    return GivenTable(path, table.columns, named, tuple(rows), tuple(notes))
+    return GivenTable(path, table.columns, named, tuple(rows), tuple(notes), table.faults)
+
+
+def _with_sheet(path: Path, options: ReadingOptions, needed: Sequence[str]) -> tuple[HeaderRows, list[str]]:
+    """Return where a table is, and a note if its sheet was chosen: the first one of those with most of the columns."""
+    header = options.header
+    if header.sheet is not None or not path.is_file() or len(sheets := table_sheets(path)) < 2:
+        return header, []
+    wanted = {**{key: (key,) for key in needed}, **options.usual_columns}
+    wanted |= {key: (name,) for key, name in options.columns.items()}
+    number = header.header_row
+
+    def columns_of(sheet: str) -> int:
+        rows = first_rows(path, Reading((), header=replace(header, sheet=sheet)), number)
+        names = rows[number - 1] if len(rows) >= number else []
+        return sum(any(matching_columns(each, names) for each in (key, *given)) for key, given in wanted.items())
+
+    counts = {sheet: columns_of(sheet) for sheet in sheets}
+    best = max(sheets, key=lambda sheet: counts[sheet])  # the first of those with as many
+    if best == sheets[0]:  # the note is that of the reader
+        return header, []
+    others = [sheet for sheet in sheets if sheet != best]
+    fitting = [sheet for sheet in sheets if counts[sheet] == counts[best]]
+    return replace(header, sheet=best), [describe_choice(path.name, best, others, fitting)]
 
 
 def _no_column(key: str, table: DetectedTable, header: HeaderRows) -> DataError:
     """Return the error about a column that a table does not have, with the likely fix."""
     near = closest_columns(key, table.columns, 1)
     return DataError(
-        f"there is no column {key!r}; the columns are {quote_columns(table.columns)}",
-        where=f"{table.name}, row {header.header_row}",
+        f"there is no column {key!r}; the columns are {list_columns(table.columns)}",
+        where=f"{table.where}, row {header.header_row}",
         hint=f"Did you mean {describe_column(near[0], table.columns)}? --column {key}={near[0].strip()!r}."
         if near
         else f'Say which it is: --column {key}="NAME".',
@@ -200,19 +235,24 @@ def _no_column(key: str, table: DetectedTable, header: HeaderRows) -> DataError:
 
 def _with_place(error: DataError, path: Path, reading: Reading, table: DetectedTable | None) -> DataError:
     """Return an error with the row, or the sheet, where the columns may be instead."""
-    if row := _header_elsewhere(path, reading):
+    sheets = table_sheets(path) if path.is_file() and table else []
+    for sheet in sheets if reading.header.sheet is None else [reading.header.sheet]:
+        if row := _header_elsewhere(path, replace(reading, header=replace(reading.header, sheet=sheet))):
+            option = f" --sheet {sheet!r}" if len(sheets) > 1 else ""
+            return DataError(
+                "the names of the columns are not in this row",
+                where=f"{table.where if table else path.name}, row {reading.header.header_row}",
+                hint=f"Row {row}{f' of the sheet {sheet!r}' if option else ''} has them: --header-row {row}{option}.",
+            )
+    if not sheets and (row := _header_elsewhere(path, reading)):
         return DataError(
             "the names of the columns are not in this row",
             where=f"{path.name}, row {reading.header.header_row}",
             hint=f"Row {row} has them: --header-row {row}.",
         )
-    sheets = next(
-        (note for note in (table.notes if table else ()) if note.startswith(f"{path.name}: the sheet ")), None
-    )
-    if sheets is None:
+    if len(sheets) < 2:
         return error
-    only = sheets.removeprefix(f"{path.name}: ")
-    fix = f"{only[0].upper()}{only[1:]}: move the sheet with the responses to the front."
+    fix = f"The sheets are {', '.join(map(repr, sheets))}: --sheet says which is read."
     return DataError(error.what, where=error.where, hint=f"{error.hint} {fix}" if error.hint else fix)
 
 
@@ -240,19 +280,23 @@ def _names_there(path: Path, reading: Reading, usual: Mapping[str, Sequence[str]
     return {key: there[0] for key, there in found.items() if there}
 
 
-def find_columns(table: DetectedTable, columns: Mapping[str, str], prefix: str) -> dict[str, str]:
+def find_columns(
+    table: DetectedTable, columns: Mapping[str, str], prefix: str, *, letters: bool = False
+) -> dict[str, str]:
     """Return the column of each key.
 
     Args:
         table: The table.
         columns: By key, the name of its column as a person gives it.
         prefix: What stands before a key in messages.
+        letters: Whether ``B`` stands for the second column, if no column has this name.
 
     Raises:
         DataError: No column has the name, or several can be meant.
     """
     return {
-        key: find_column(name, table.columns, where=table.name, key=f"{prefix}{key}") for key, name in columns.items()
+        key: find_column(name, table.columns, where=table.where, key=f"{prefix}{key}", letters=letters)
+        for key, name in columns.items()
     }
 
 
@@ -372,14 +416,15 @@ def fold_labels(
 
 
 def spelling_hint(codes: Iterable[str], task: Task) -> str:
-    """Return what to say if some codes are other spellings of labels, which are errors by default; else nothing."""
-    spellings = _Spellings(task)
+    """Return what to say about codes that are no labels: other spellings, which are errors by default, or dates."""
+    spellings, codes = _Spellings(task), list(codes)
     for code in codes:
         spellings.fold(code)
+    hint = cells_hint(codes)
     if not spellings.respelled:
-        return ""
+        return hint
     (given, label), _ = spellings.respelled.most_common(1)[0]
-    return f" --label-spelling folded reads {_spelling(given, label)}."
+    return f" --label-spelling folded reads {_spelling(given, label)}.{hint}"
 
 
 def _respellings(respelled: Counter[tuple[str, str]]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgedistill.data.given_tables import find_columns, fold_labels, remove_html, rename_columns, require_distinct
-from edgedistill.project.data import DataSection
+from edgedistill.project.data import DataSection, SheetOf
 from edgedistill.project.schema import Project
 from edgedistill_serve.grading.column_names import matching_columns
 from edgedistill_serve.grading.detected_table import DetectedTable, read_detected
@@ -44,7 +44,7 @@ class ProjectTable:
     id_prefix: str | None
 
 
-def read_project_table(project: Project, file: Path) -> ProjectTable:
+def read_project_table(project: Project, file: Path, kind: SheetOf | None = None) -> ProjectTable:
     """Read a data file as the project file says.
 
     The file `data.human` must have all of the columns that `data.columns` names; in others a column may have the name
@@ -53,6 +53,7 @@ def read_project_table(project: Project, file: Path) -> ProjectTable:
     Args:
         project: Its settings.
         file: Relative to the project file's folder, or absolute.
+        kind: Which file of the project it is, if it may be another sheet of the same workbook; None to find it.
 
     Raises:
         DataError: The file cannot be read, or has no column of a name that `data.columns` gives; the message has the
@@ -62,15 +63,27 @@ def read_project_table(project: Project, file: Path) -> ProjectTable:
     if data.reviewed is not None and _same_file(path, project.folder / data.reviewed):
         data = DataSection(human=data.human)  # EdgeDistill writes it
     is_human = _same_file(path, project.folder / data.human)
-    of_people = (data.human, data.unlabelled, project.evaluation.population)
-    named_in_project = any(each is not None and _same_file(path, project.folder / each) for each in of_people)
-    header = data.header if named_in_project else HEADER_FIRST  # EdgeDistill writes coding sheets and the like
+    of_people: dict[SheetOf, Path | None] = {
+        "human": data.human,
+        "unlabelled": data.unlabelled,
+        "population": project.evaluation.population,
+    }
+    found = [each for each, other in of_people.items() if other and _same_file(path, project.folder / other)]
+    kind = kind or next(iter(found), None)
+    header = data.header_of(kind) if kind else HEADER_FIRST  # EdgeDistill writes coding sheets and the like
+    if path.suffix.lower() != ".xlsx":
+        header = replace(header, sheet=None)
+    is_human = is_human and (kind is None or data.header_of(kind).sheet == data.header.sheet)
     needed = (*task.inputs, *(["label"] if is_human else []))
     wanted = {key: name for key, name in data.columns.items() if is_human or key != "label"}
     table = read_detected(path, Reading(needed, columns=wanted, header=header))
     named = _find_columns(table, data.columns, strict=is_human)
+    for name in (*project.evaluation.coders, *project.evaluation.subgroups, data.group_by, data.question_by):
+        table.check(name or "")
     rows, notes = rename_columns(table, named)
-    rows, of_ids = _with_ids(path, table, rows, data, is_human=is_human)
+    others = len(found) > 1 and not isinstance(data.sheet, str) and data.sheet is not None
+    prefix = f"{path.stem}/{header.sheet}" if others and header.sheet else path.stem  # two sheets have equal numbers
+    rows, of_ids = _with_ids(prefix, table, rows, data, is_human=is_human)
     rows, of_html = remove_html(
         table.name, rows, task.inputs, remove=data.html == "remove", setting="data.html: remove"
     )
@@ -87,29 +100,33 @@ def read_project_table(project: Project, file: Path) -> ProjectTable:
         tuple(notes),
         table.dialect,
         header,
-        path.stem if of_ids else None,
+        prefix if of_ids else None,
     )
 
 
-def read_label_file(project: Project, file: Path, columns: Sequence[str]) -> DetectedTable:
+def read_label_file(project: Project, file: Path, columns: Sequence[str], sheet: str | None = None) -> DetectedTable:
     """Read a table of labels that exist already; of the project's settings, only those of ids apply.
 
     Args:
         project: Its settings.
         file: Relative to the project file's folder, or absolute. If it is `data.human`, its header is there as well.
         columns: The columns that are needed, as for `read_labels`.
+        sheet: Of an xlsx file; None for that of `data.human`, if it is this file, or the first one with the columns.
 
     Raises:
         DataError: The file cannot be read.
     """
     path, data = project.folder / file, project.data
     is_human = _same_file(path, project.folder / data.human)
-    table = read_labels(path, columns, data.header if is_human else HEADER_FIRST)
+    header = data.header if is_human else HEADER_FIRST
+    if sheet is not None or path.suffix.lower() != ".xlsx":
+        header = replace(header, sheet=sheet)
+    table = read_labels(path, columns, header)
     rows, notes = list(table.rows), [*table.notes]
     if "id" not in table.columns and "id" in data.columns:
         named = _find_columns(table, {"id": data.columns["id"]}, strict=False)
         rows, notes = rename_columns(table, named)
-    rows, of_ids = _with_ids(path, table, rows, data, is_human=is_human)
+    rows, of_ids = _with_ids(path.stem, table, rows, data, is_human=is_human)
     notes += of_ids
     return replace(table, rows=tuple(rows), notes=tuple(notes))
 
@@ -135,13 +152,13 @@ def read_labels(path: Path, columns: Sequence[str], header: HeaderRows = HEADER_
 
 
 def _with_ids(
-    path: Path, table: DetectedTable, rows: list[TableRow], data: DataSection, *, is_human: bool
+    prefix: str, table: DetectedTable, rows: list[TableRow], data: DataSection, *, is_human: bool
 ) -> tuple[list[TableRow], list[str]]:
     """Return rows whose ids are row numbers, where the project says so and a table of others has no ids of its own."""
     if data.ids == "column" or not rows or (not is_human and "id" in table.columns):
         return rows, []
-    numbered = [replace(row, values={**row.values, "id": f"{path.stem}:{row.row}"}) for row in rows]
-    return numbered, [f"{table.name}: the id of a row is its number, such as {path.stem}:{rows[0].row}"]
+    numbered = [replace(row, values={**row.values, "id": f"{prefix}:{row.row}"}) for row in rows]
+    return numbered, [f"{table.name}: the id of a row is its number, such as {prefix}:{rows[0].row}"]
 
 
 def _same_file(path: Path, other: Path) -> bool:

@@ -13,6 +13,7 @@ from edgedistill.data.tables import CodedRow, Columns, FileRows, read_coded, rea
 from edgedistill.data.twins import NEAR_DUPLICATE, Twin, find_twins, same_group, same_row
 from edgedistill.data.types import Population, Response, SetAside, TrainRows, ValidationRows
 from edgedistill.errors import DataError
+from edgedistill.project.data import SheetOf
 from edgedistill.project.schema import Project
 
 
@@ -56,7 +57,7 @@ def read_records(project: Project) -> Records:
     data = project.data
     columns = _columns(project)
     human_file = project.folder / data.human
-    table = read_project_table(project, data.human)
+    table = read_project_table(project, data.human, "human")
     notes = [*table.notes]
     coded = read_coded(data.human.name, table.rows, columns)
     near = near_duplicate(project)
@@ -72,7 +73,7 @@ def read_records(project: Project) -> Records:
         aside += reviewed_aside
     if data.unlabelled is None:
         return Records(splits, (), tuple(aside), tuple(row_counts), (*notes, *splits.notes))
-    table = read_project_table(project, data.unlabelled)
+    table = read_project_table(project, data.unlabelled, "unlabelled")
     notes += [note for note in table.notes if note not in notes]
     uncoded = _read_responses(project, data.unlabelled, table, splits)
     file = project.folder / data.unlabelled
@@ -94,7 +95,7 @@ def read_responses(project: Project, file: Path, splits: Splits) -> FileRows[Res
     Raises:
         DataError: The file or a row cannot be used; the message names the file, the row and the fix.
     """
-    return _read_responses(project, file, read_project_table(project, file), splits)
+    return _read_responses(project, file, read_project_table(project, file, _kind(project, file)), splits)
 
 
 def _read_responses(project: Project, file: Path, table: ProjectTable, splits: Splits) -> FileRows[Response]:
@@ -112,7 +113,7 @@ def read_all_responses(project: Project, file: Path) -> tuple[Response, ...]:
     Raises:
         DataError: The file or a row cannot be used; the message names the file, the row and the fix.
     """
-    return read_uncoded(file.name, read_project_table(project, file).rows, _columns(project)).rows
+    return read_uncoded(file.name, read_project_table(project, file, _kind(project, file)).rows, _columns(project)).rows
 
 
 def read_population(project: Project, file: Path, splits: Splits) -> Population:
@@ -130,7 +131,7 @@ def read_population(project: Project, file: Path, splits: Splits) -> Population:
         DataError: The file or a row cannot be used, or no row can; the message names the file, the row and the fix.
     """
     columns = replace(_columns(project), question_by=None)  # nothing is trained or chosen on these rows
-    uncoded = read_uncoded(file.name, read_project_table(project, file).rows, columns)
+    uncoded = read_uncoded(file.name, read_project_table(project, file, "population").rows, columns)
     if not uncoded.rows:
         reasons = "; ".join(f"{rows} {reason}" for reason, rows in _by_reason(uncoded.set_aside).items())
         raise DataError(
@@ -153,6 +154,11 @@ def read_population(project: Project, file: Path, splits: Splits) -> Population:
         else:
             others.append(response)
     return Population(uncoded.file, uncoded.read, tuple(known), tuple(others), uncoded.set_aside)
+
+
+def _kind(project: Project, file: Path) -> SheetOf | None:
+    """Return ``unlabelled`` for that file, which may be another sheet of the workbook of `data.human`."""
+    return "unlabelled" if file == project.data.unlabelled else None
 
 
 def _columns(project: Project) -> Columns:

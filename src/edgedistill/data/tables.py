@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
+from edgedistill.data.spreadsheet_cells import cells_hint
 from edgedistill.data.twins import fold_text, same_group, same_text
 from edgedistill.data.types import CodedResponse, Response, SetAside, canonical_code, countable_labels
 from edgedistill.errors import DataError
@@ -165,7 +166,8 @@ def read_labelled(file: str, rows: Iterable[TableRow], columns: Columns) -> File
         subgroups = {name: row.values[name].strip() for name in columns.subgroups}
         used.append(CodedRow(CodedResponse(response, label, codes, subgroups), split))
     separated = f", separated by {LABEL_SEPARATOR!r}" if columns.task.kind == "multilabel" else ""
-    errors.raise_if_any(f"Fix these rows; use the labels of the project file{separated}.")
+    coded = (row.values[name] for row in table for name in ("label", *columns.coders)) if errors.errors else ()
+    errors.raise_if_any(f"Fix these rows; use the labels of the project file{separated}.{cells_hint(coded)}")
     return FileRows(file, len(table), tuple(used), tuple(aside))
 
 

@@ -21,6 +21,8 @@ INCLUSION_PROBABILITY = "inclusion_probability"
 """Column with the probability that a row was drawn for coding, as `edgedistill review next` writes it."""
 _TRAINING_SPLITS = ("train", "validation")
 _SHOWN = 5
+_ROW, _NAME = "row", "edgedistill.table"
+"""Name of the index of a table from a file, and the attribute with the file's name, for messages."""
 _NOTED = 0.5
 """Share of the human codes below which their effective number (Kish 1965) is noted."""
 
@@ -107,8 +109,8 @@ def read_codes(
     """
     tables = _Tables(machine, human, columns)
     task = task or _task(tables)
-    machine_codes = _canonical(tables.machine_labels, task, "machine table", tables.machine_ids)
-    human_codes = _canonical(tables.human_labels, task, "human codes", tables.human_ids)
+    machine_codes = _canonical(tables.machine_labels, task, tables.machine_name, tables.machine_places)
+    human_codes = _canonical(tables.human_labels, task, tables.human_name, tables.human_places)
     place = {ident: row for row, ident in enumerate(tables.machine_ids)}
     of_row: list[str | None] = [None] * len(machine)
     source: dict[int, int] = {}
@@ -181,15 +183,19 @@ class _Tables:
             )
         self.human = machine if human is None else human
         self.machine = machine
-        self.machine_labels = _column(machine, columns.machine, "machine table")
-        self.human_labels = _column(self.human, columns.human, "human codes")
+        self.machine_name = machine.attrs.get(_NAME, "machine table")
+        self.human_name = self.human.attrs.get(_NAME, "human codes")
+        self.machine_labels = _column(machine, columns.machine, self.machine_name)
+        self.human_labels = _column(self.human, columns.human, self.human_name)
         for name in filter(None, (columns.clusters, columns.by)):
-            _column(machine, name, "machine table")
+            _column(machine, name, self.machine_name)
         if human is None and columns.id not in machine.columns:
             self.machine_ids = [str(row) for row in range(len(machine))]
         else:
-            self.machine_ids = _ids(machine, columns.id, "machine table")
-        self.human_ids = self.machine_ids if human is None else _ids(human, columns.id, "human codes")
+            self.machine_ids = _ids(machine, columns.id, self.machine_name)
+        self.human_ids = self.machine_ids if human is None else _ids(human, columns.id, self.human_name)
+        self.machine_places = _places(machine, self.machine_ids)
+        self.human_places = self.machine_places if human is None else _places(human, self.human_ids)
 
     def optional(self, name: str) -> list[Any] | None:
         """Cells of a column of the human codes, or else of the machine table by row of the human codes."""
@@ -226,7 +232,8 @@ def cell_texts(values: Sequence[Any]) -> list[str]:
 def _ids(frame: "DataFrame", name: str, table: str) -> list[str]:
     ids = cell_texts(_column(frame, name, table))
     first: dict[str, int] = {}
-    for row, ident in enumerate(ids, start=1):
+    rows = [int(row) for row in frame.index] if frame.index.name == _ROW else range(1, len(ids) + 1)
+    for row, ident in zip(rows, ids, strict=True):
         if not ident:
             raise DataError("the id is empty", where=f"{table}, row {row}", hint="Give every row a unique id.")
         if (earlier := first.setdefault(ident, row)) != row:
@@ -238,19 +245,26 @@ def _ids(frame: "DataFrame", name: str, table: str) -> list[str]:
     return ids
 
 
+def _places(frame: "DataFrame", ids: Sequence[str]) -> list[str]:
+    """Return how messages name the rows: by their numbers in the file, or by their ids."""
+    if frame.index.name == _ROW:
+        return [f"row {row}" for row in frame.index]
+    return [f"id {ident!r}" for ident in ids]
+
+
 def _task(tables: _Tables) -> ScoredTask:
     """The task of tables without a codebook: its labels are those that the machine used."""
     seen = sorted({*cell_texts(tables.machine_labels)} - {""})
-    first = dict(reversed([*zip(cell_texts(tables.human_labels), tables.human_ids, strict=True)]))
+    first = dict(reversed([*zip(cell_texts(tables.human_labels), tables.human_places, strict=True)]))
     human = sorted({*first} - {""})
     if not seen:
         raise DataError(
-            "no row has a machine code", where="machine table", hint="Name the column of the machine codes."
+            "no row has a machine code", where=tables.machine_name, hint="Name the column of the machine codes."
         )
     if unknown := [label for label in human if label not in seen]:
         raise DataError(
             "the human codes have labels that the machine never used: "
-            f"{', '.join(f'{quote_label(label)} (id {first[label]!r})' for label in unknown[:_SHOWN])}; "
+            f"{', '.join(f'{quote_label(label)} ({first[label]})' for label in unknown[:_SHOWN])}; "
             f"the machine used {', '.join(map(quote_label, seen[:_SHOWN]))}",
             hint="Name the labels if the machine may miss one; else correct their spelling."
             + (spelling_hint(unknown, Task("nominal", labels=[*map(Label, seen)])) if len(seen) > 1 else ""),
@@ -258,25 +272,25 @@ def _task(tables: _Tables) -> ScoredTask:
     if len(seen) < 2:
         raise DataError(
             f"the machine used {len(seen)} label(s), so there is nothing to estimate",
-            where="machine table",
+            where=tables.machine_name,
             hint="Name the labels.",
         )
     return Task("nominal", labels=[Label(name) for name in seen])
 
 
-def _canonical(values: Sequence[Any], task: ScoredTask, table: str, ids: Sequence[str]) -> list[str | None]:
+def _canonical(values: Sequence[Any], task: ScoredTask, table: str, places: Sequence[str]) -> list[str | None]:
     """The codes in canonical form; None for empty cells."""
     texts = cell_texts(values)
     codes: dict[str, str | None] = {"": None}
     unknown: dict[str, str] = {}
-    for text, ident in zip(texts, ids, strict=True):
+    for text, place in zip(texts, places, strict=True):
         if text not in codes and text not in unknown:
             try:
                 codes[text] = canonical_code(text, task)
             except DataError:
-                unknown[text] = ident
+                unknown[text] = place
     if unknown:
-        named = ", ".join(f"{quote_label(label)} (id {ident!r})" for label, ident in list(unknown.items())[:_SHOWN])
+        named = ", ".join(f"{quote_label(label)} ({place})" for label, place in list(unknown.items())[:_SHOWN])
         more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
         raise DataError(
             f"unknown labels: {named}{more}",
@@ -335,12 +349,13 @@ def _weights(tables: _Tables, source: Mapping[int, int], sample: Flags, notes: l
         if 0 < probability <= 1:
             weights[row] = 1 / probability
         else:
-            faults.append(f"{text or 'missing'} (id {tables.machine_ids[row]!r})")
+            faults.append(f"{text or 'missing'} ({tables.human_places[source[row]]})")
     if faults:
         more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise DataError(
             "inclusion probabilities of human-coded rows are not numbers in (0, 1]: "
             f"{', '.join(faults[:_SHOWN])}{more}",
+            where=tables.human_name,
             hint=f"Every human-coded row needs its {INCLUSION_PROBABILITY}; "
             "rows that were not drawn by chance cannot be used.",
         )
@@ -373,15 +388,17 @@ def _probabilities(frame: "DataFrame", task: ScoredTask) -> Values | None:
 
 
 def read_frame(table: GivenTable, texts: Collection[str]) -> "DataFrame":
-    """Return a table as a DataFrame.
+    """Return a table as a DataFrame, whose index has the numbers of the rows.
 
     Args:
         table: The table.
         texts: Columns whose cells stay text. The cells of other columns are numbers if all of them are, or are empty.
     """
-    from pandas import DataFrame, to_numeric
+    from pandas import DataFrame, Index, to_numeric
 
-    frame = DataFrame([row.values for row in table.rows], dtype=object)
+    numbers = Index([row.row for row in table.rows], name=_ROW)
+    frame = DataFrame([row.values for row in table.rows], index=numbers, dtype=object)
+    frame.attrs[_NAME] = table.name
     for name in frame.columns:
         if name not in texts:
             cells = frame[name].replace("", None)

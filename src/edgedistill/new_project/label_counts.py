@@ -1,24 +1,16 @@
 """The labels of a column of codes: which spellings are one label, their order, and what looks wrong with them."""
 
-import datetime as dt
 import difflib
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from edgedistill.data.given_tables import fold_code
 from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, Kind, quote_label
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?")
-_MONTH = "(?:Jan|Feb|Mar|M\u00e4r|Apr|May|Mai|Jun|Jul|Aug|Sep|Oct|Okt|Nov|Dec|Dez)"
-_DATE = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ].*)?|[0-9]{1,2}[./][0-9]{1,2}[./](?:[0-9]{4}|[0-9]{2})(?: .*)?|"
-    rf"[0-9]{{1,2}}[-. ]{{1,2}}{_MONTH}(?:[-. ](?:[0-9]{{4}}|[0-9]{{2}}))?|{_MONTH}[- ][0-9]{{2}}"
-)
-_SPREADSHEET_ERRORS = frozenset(["#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!", "#NUM!", "#NV", "#BEZUG!"])
 _SAME_MEANING = (
     ("correct", "right", "richtig", "korrekt", "correcto", "correcte", "juste", "certo", "giusto"),
     ("incorrect", "wrong", "false", "falsch", "incorrecto", "incorrecte", "faux", "errado", "sbagliato"),
@@ -113,6 +105,11 @@ def describe_labels(found: LabelCounts) -> Iterator[str]:
             f"{quote_label(first)} and {quote_label(second)} look like one label in two languages; if so, replace "
             "one of them in the table"
         )
+    if found.kind != "ordinal" and len(found.counts) > 2 and not all(map(_NUMBER.fullmatch, found.counts)):
+        yield (
+            f"no two of the {len(found.counts)} labels mean the same, in other words or in another language, which "
+            "cannot be seen here; if two do, replace one of them in the table"
+        )
     if few := [label for label, count in found.counts.items() if count < _FEW]:
         listed = ", ".join(f"{quote_label(label)} ({found.counts[label]})" for label in few[:5])
         more = f" and {len(few) - 5} more" if len(few) > 5 else ""
@@ -142,13 +139,3 @@ def _same_meaning(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
     for words in _SAME_MEANING:
         found = [folded[word] for word in words if word in folded]
         yield from ((found[0], other) for other in found[1:])
-
-
-def is_date(value: Any) -> bool:
-    """Return whether a cell is a date, or a text that looks like one, as spreadsheets make of entries such as 1-2."""
-    return isinstance(value, dt.date) or (isinstance(value, str) and _DATE.fullmatch(value.strip()) is not None)
-
-
-def is_spreadsheet_error(text: str) -> bool:
-    """Return whether a cell shows an error of a formula, such as ``#N/A``."""
-    return text.strip() in _SPREADSHEET_ERRORS

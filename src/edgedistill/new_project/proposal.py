@@ -1,10 +1,12 @@
 """What each column of a table is for: a proposal of `data.columns`, with everything that was assumed."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from edgedistill.data.given_tables import fold_code
+from edgedistill.data.spreadsheet_cells import DATES, FORMULA_ERRORS, is_date, is_spreadsheet_error
 from edgedistill.data.tables import is_empty_row
 from edgedistill.errors import DataError
 from edgedistill.new_project.exports import Export, recognise_export
@@ -12,11 +14,15 @@ from edgedistill.new_project.label_counts import (
     LabelCounts,
     count_labels,
     describe_labels,
-    is_date,
-    is_spreadsheet_error,
 )
 from edgedistill.project.data import COLUMN_KEYS
-from edgedistill_serve.grading.column_names import describe_column, find_column, fold_name
+from edgedistill_serve.grading.column_names import (
+    check_distinct,
+    column_letters,
+    describe_column,
+    find_column,
+    fold_name,
+)
 from edgedistill_serve.grading.detected_table import DetectedTable
 from edgedistill_serve.task.html_text import has_html, html_to_text
 from edgedistill_serve.task.task import INPUTS, Kind, quote_label
@@ -43,10 +49,17 @@ _LEARNER_NAMES = _names(
     "student|student id|student_id|learner|learner id|learner_id|pupil|email|email address|username|user|user id|"
     "user_id|participant|participant id|participant_id|pseudonym|sch\u00fcler|teilnehmer|matrikelnummer"
 )
+_FINAL_WORDS = _names(
+    "final|finale|consensus|agreed|adjudicated|gold|resolved|endg\u00fcltig|konsens|abgestimmt|consenso|consensuado|"
+    "definitivo|d\u00e9finitif"
+)
+_MACHINE_WORDS = _names("llm|gpt|chatgpt|model|machine|ai|ki|ia|claude|gemini|predicted|prediction|vorhersage")
 _WORD = re.compile(r"[^\W_]+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _MOST_LABELS = 30
 _LISTED = 12
+_LEAST_OF_A_PART = 3
+"""Rows of a column below which it is no part of the responses."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +152,8 @@ class _Table:
     """The columns of a table, those that nothing is known about first."""
 
     def __init__(self, table: DetectedTable) -> None:
-        self.name, self.names = table.name, table.columns
+        self.name, self.names, self.where, self.check = table.name, table.columns, table.where, table.check
+        self.faults = table.faults
         rows = [row for row in table.rows if not is_empty_row(row)]  # set aside when the table is read
         self.columns = {
             name: _Column(
@@ -188,11 +202,8 @@ def propose(
     """
     known = _Table(table)
     if not table.rows:
-        raise DataError("has no rows", where=table.name)
-    named = {
-        key: find_column(name, known.names, where=known.name, key=f"--column {key}")
-        for key, name in (given or {}).items()
-    }
+        raise DataError("has no rows", where=table.where)
+    named = _find_named(known, given or {})
     response = named.get("response") or _find_response(known, list(named.values()))
     notes = [f"{known.name} is an export of {known.export.tool}"] if known.export.tool else []
     label = None if uncoded else named.get("label") or _find_label(known, response, list(named.values()))
@@ -209,6 +220,7 @@ def propose(
             f"the column {known.show(response)} is read as the response; other columns of texts: "
             f'{_listed(known, others)}; --column response="..." takes another'
         )
+    notes += _describe_parts(known, response, others)
     columns: dict[str, str] = {"response": response}
     context, question, reference = _find_context(known, response, label, named)
     columns |= context
@@ -225,7 +237,7 @@ def propose(
             only = next(iter(labels.counts), None)
             raise DataError(
                 f"the column {known.show(label)} has {f'the code {quote_label(only)} alone' if only else 'no code'}",
-                where=known.name,
+                where=known.where,
                 hint='A task needs two labels. Name another column: --column label="NAME"; or say --uncoded.',
             )
         coders = coders or _find_coders(known, label, [*columns.values()])
@@ -239,6 +251,9 @@ def propose(
     group, of_group = _find_group(known, list(columns.values()))
     notes += of_group
     ordered = {key: columns[key] for key in COLUMN_KEYS if key in columns}
+    for column in (*ordered.values(), *coders, *([group] if group else [])):
+        _require_name(known, column)
+        known.check(column)
     html = sum(map(has_html, known.columns[response].cells))
     inputs = tuple(name for name in INPUTS if name in ordered)
     return Proposal(
@@ -256,7 +271,70 @@ def propose(
     )
 
 
+def find_rows(table: DetectedTable, given: Mapping[str, str], *, uncoded: bool = False) -> tuple[bool, int]:
+    """Return whether a table has codes, and how many responses; no responses if it has not the columns that are given.
+
+    Args:
+        table: The table, such as a sheet of a workbook.
+        given: By key, the column that a person names.
+        uncoded: Whether no column has codes.
+    """
+    known = _Table(table)
+    try:
+        named = _find_named(known, given)
+        response = named.get("response") or _find_response(known, list(named.values()))
+    except DataError:
+        return False, 0
+    try:
+        label = None if uncoded else named.get("label") or _find_label(known, response, list(named.values()))
+    except DataError:  # several columns may be the codes
+        label = response
+    return label is not None, len(known.columns[response].filled)
+
+
+def _find_named(table: _Table, given: Mapping[str, str]) -> dict[str, str]:
+    """Return, by key, the column that a person names."""
+    named = {
+        key: find_column(name, table.names, where=table.where, key=f"--column {key}", letters=True)
+        for key, name in given.items()
+    }
+    check_distinct(named, f"{table.where}, --column")
+    return named
+
+
+def _require_name(table: _Table, column: str) -> None:
+    """Raise a `DataError` if a column has no name, which a project file could not refer to."""
+    if not column.strip():
+        letters = column_letters(table.names.index(column))
+        raise DataError(
+            f"the column {letters} has no name",
+            where=table.where,
+            hint="Write a name into its cell in the row of the names. If these are in another row: --header-row.",
+        )
+
+
+def _describe_parts(table: _Table, response: str, others: Sequence[str]) -> Iterator[str]:
+    """Yield a note on columns of texts that are never filled together with the responses: one question in two wordings.
+
+    A form whose question was changed has the answers before and after in two columns.
+    """
+    first = table.columns[response]
+    parts = []
+    for other in map(table.columns.__getitem__, others):
+        both = [not is_blank(one) and not is_blank(two) for one, two in zip(first.cells, other.cells, strict=True)]
+        if not any(both) and min(len(first.filled), len(other.filled)) >= _LEAST_OF_A_PART:
+            parts.append(other)
+    if parts:
+        rows = sum(len(each.filled) for each in parts)
+        yield (
+            f"{table.show(response)} and {_listed(table, [each.name for each in parts])} are never both filled, as if "
+            f"the text of the question had changed. {rows} responses are not read: if the question is the same, copy "
+            "all of them into one column"
+        )
+
+
 def _find_response(table: _Table, used: Sequence[str]) -> str:
+    _check_likely(table, used, lambda column: fold_name(column.name) in _RESPONSE_NAMES)
     candidates = [each for each in table.free(used) if each.is_free_text]
     known = [each for each in candidates if each.name in table.export.responses]
     if not known and len(candidates) > 1:
@@ -266,17 +344,29 @@ def _find_response(table: _Table, used: Sequence[str]) -> str:
     found = known or rest
     if found:
         return max(found, key=lambda each: (each.words * (each.distinct / len(each.filled)), -each.place)).name
+    _check_likely(table, used, lambda _: True)
     raise DataError(
         "no column looks like responses, whose cells have several words; the columns are "
         f"{_listed(table, list(table.names))}",
-        where=table.name,
+        where=table.where,
         hint='Say which: --column response="NAME". If these are no column names, say where those are: --header-row.',
     )
 
 
+def _check_likely(table: _Table, used: Sequence[str], is_likely: Callable[[_Column], bool], more: str = "") -> None:
+    """Raise the error about cells that cannot be used, if a column that may be needed has them."""
+    for name, error in table.faults.items():
+        if name not in used and name not in table.export.own and is_likely(table.columns[name]):
+            raise DataError(error.what, where=error.where, hint=f"{error.hint}{more}")
+
+
 def _find_label(table: _Table, response: str, used: Sequence[str]) -> str | None:
-    """Return the column of codes: one whose name says so, the next one to the right of the response first."""
+    """Return the column of codes: the final ones, or one whose name says so, the next right of the response first."""
     free = [each for each in table.free([response, *used]) if each.filled]
+    _check_likely(table, [response, *used], lambda each: bool(_CODE_WORDS & table.words_of(each)))
+    final = [each for each in free if _FINAL_WORDS & table.words_of(each) and each.is_categorical]
+    if len(final) == 1:
+        return final[0].name
     for words in (_CODE_WORDS, _SCORE_WORDS):
         found = [
             each
@@ -291,26 +381,31 @@ def _find_label(table: _Table, response: str, used: Sequence[str]) -> str | None
     if len(found) > 1:
         raise DataError(
             f"{len(found)} columns can be the human codes: {_listed(table, [each.name for each in found])}",
-            where=table.name,
-            hint='Say which: --column label="NAME". If none of them is: --uncoded.',
+            where=table.where,
+            hint='Say which: --column label="NAME"; others with the same labels are then read as those of coders. If '
+            "none of them is: --uncoded.",
         )
+    if not found:
+        _check_likely(table, [response, *used], lambda _: True, " If it has no codes: --uncoded.")
     return found[0].name if found else None
 
 
 def _find_coders(table: _Table, label: str, used: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns of coders: of the same first word as the label's, with labels that it has, too."""
+    """Return the columns of coders: with labels that the label's column has, too, two or more, and no others.
+
+    A column that only has the same first word as the label's may have one of them. Labels of an LLM are no coder's.
+    """
     first = table.columns[label]
-    labels = set(count_labels(first.cells).counts)
+    labels = set(map(fold_code, count_labels(first.cells).counts))
     word = next(iter(_WORD.findall(fold_name(label))), "")
-    found = [
-        each.name
-        for each in table.free(used)
-        if each.filled
-        and next(iter(_WORD.findall(fold_name(each.name))), None) == word
-        and word in _CODE_WORDS | _SCORE_WORDS
-        and set(count_labels(each.cells).counts) <= labels
-    ]
-    return (label, *found) if len(found) > 1 else tuple(found)
+    found = []
+    for each in table.free(used):
+        codes = set(map(fold_code, count_labels(each.cells).counts))
+        named = word in _CODE_WORDS | _SCORE_WORDS and next(iter(_WORD.findall(fold_name(each.name))), None) == word
+        if codes and codes <= labels and (named or len(codes) > 1) and not _MACHINE_WORDS & table.words_of(each):
+            found.append(each.name)
+    is_final = bool(_FINAL_WORDS & table.words_of(first))
+    return (label, *found) if len(found) > 1 and not is_final else tuple(found)
 
 
 def _find_context(
@@ -382,13 +477,13 @@ def _refuse_dates(table: _Table, column: _Column) -> None:
         rows = ", ".join(str(table.rows[place]) for place in column.dates[:5])
         raise DataError(
             f"{len(column.dates)} cells of the column {table.show(column.name)} are dates (row {rows})",
-            where=table.name,
-            hint="Spreadsheets turn entries such as 1-2 into dates. Format the column as text, and enter them again.",
+            where=table.where,
+            hint=DATES,
         )
     if column.is_date_column:
         raise DataError(
             f"the column {table.show(column.name)} has dates and no codes",
-            where=table.name,
+            where=table.where,
             hint='Name the column of codes: --column label="NAME". Spreadsheets turn entries such as 1-2 into dates.',
         )
     if wrong := [place for place, cell in enumerate(column.cells) if is_spreadsheet_error(cell)]:
@@ -396,8 +491,8 @@ def _refuse_dates(table: _Table, column: _Column) -> None:
         raise DataError(
             f"{len(wrong)} cells of the column {table.show(column.name)} are errors of formulas, such as "
             f"{column.cells[wrong[0]].strip()} (row {rows})",
-            where=table.name,
-            hint="Correct the formulas, or replace them by their values.",
+            where=table.where,
+            hint=FORMULA_ERRORS,
         )
 
 

@@ -13,11 +13,11 @@ from edgedistill.data.reading import Records, read_records
 from edgedistill.data.tables import is_empty_row
 from edgedistill.errors import ArgumentError, DataError, EdgeDistillError, ProjectFileError
 from edgedistill.new_project.label_studio_rows import CODER, label_studio_table, one_row_per_task
-from edgedistill.new_project.proposal import Proposal, guess_header_row, preview_rows, propose
+from edgedistill.new_project.proposal import Proposal, find_rows, guess_header_row, preview_rows, propose
 from edgedistill.project.data import COLUMN_KEYS
 from edgedistill.project.reading import read_project
 from edgedistill.project.template import PROJECT, require_new_folder
-from edgedistill_serve.grading.detected_table import DetectedTable, first_rows, read_detected
+from edgedistill_serve.grading.detected_table import DetectedTable, first_rows, read_detected, table_sheets
 from edgedistill_serve.grading.header_rows import HEADER_FIRST, HeaderRows
 from edgedistill_serve.grading.sources import Reading
 from edgedistill_serve.grading.table_reader import TableRow
@@ -70,6 +70,7 @@ class TableOptions:
         kind: Of the task; None to find it by the labels.
         html: Whether to remove HTML; None to remove it if there is any.
         uncoded: Whether no column has codes.
+        sheet: Of an xlsx file; None for the one with the most responses, one with codes first.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -77,6 +78,7 @@ class TableOptions:
     kind: Kind | None = None
     html: bool | None = None
     uncoded: bool = False
+    sheet: str | None = None
 
 
 def project_from_table(table: Path, folder: Path | None, options: TableOptions) -> NewProject:
@@ -137,20 +139,55 @@ def _read(table: Path, options: TableOptions) -> tuple[DetectedTable, HeaderRows
     if table.suffix.lower() in _JSON:
         read = label_studio_table(table, options.columns.get("label"))
         return read, HEADER_FIRST, True, list(read.notes)
-    notes: list[str] = []
-    header = options.header
-    if header is None:
-        row = guess_header_row(first_rows(table, Reading(())))
-        header = HeaderRows(row)
-        if row > 1:
-            notes.append(f"the names of the columns are in row {row}; what is above is not read")
+    sheet, notes = _find_sheet(table, options)
+    header = _find_header(table, options, sheet)
+    if options.header is None and header.header_row > 1:
+        notes.append(f"the names of the columns are in row {header.header_row}; what is above is not read")
     read = read_detected(table, Reading(tuple(options.columns.values()), header=header))
+    header = replace(header, first_row=header.first_row or read.first_row)
     is_label_studio = {"annotation_id", "annotator", "lead_time"} <= set(read.columns)
     ids = [row.values.get("id", "") for row in read.rows]
     if is_label_studio and len(set(ids)) < len(ids):
         read = one_row_per_task(read, options.columns.get("label"))
         return read, header, True, [*notes, *read.notes]
     return read, header, False, [*notes, *read.notes]
+
+
+def _find_sheet(table: Path, options: TableOptions) -> tuple[str | None, list[str]]:
+    """Return the sheet of a workbook with several ones that has the most responses, and a note on the others."""
+    sheets = [] if options.sheet else table_sheets(table)
+    if len(sheets) < 2:
+        return options.sheet, []
+    counts: dict[str, tuple[bool, int]] = {}
+    columns: dict[str, tuple[str, ...]] = {}
+    for sheet in sheets:
+        try:
+            read = read_detected(table, Reading((), header=_find_header(table, options, sheet)))
+        except DataError:  # an empty sheet
+            continue
+        counts[sheet], columns[sheet] = find_rows(read, options.columns, uncoded=options.uncoded), read.columns
+    best = max(counts, key=lambda sheet: (counts[sheet][1] > 0, counts[sheet]), default=sheets[0])
+    others = [f"{sheet!r} ({_rows(counts.get(sheet, (False, 0))[1])})" for sheet in sheets if sheet != best]
+    same = [sheet for sheet in columns if sheet != best and columns[sheet] == columns[best] and counts[sheet][1]]
+    note = (
+        f"{table.name}: the sheet {best!r} ({_rows(counts.get(best, (False, 0))[1])}) is read, not {', '.join(others)}"
+    )
+    if same:
+        note += f"; {', '.join(map(repr, same))} {_HAVE[len(same) > 1]} the same columns: copy all rows into one sheet"
+    return best, [f"{note}; --sheet takes another"]
+
+
+_HAVE = ("has", "have")
+
+
+def _rows(responses: int) -> str:
+    return f"{responses} responses" if responses else "no responses"
+
+
+def _find_header(table: Path, options: TableOptions, sheet: str | None) -> HeaderRows:
+    if options.header is not None:
+        return replace(options.header, sheet=sheet)
+    return HeaderRows(guess_header_row(first_rows(table, Reading((), header=HeaderRows(sheet=sheet)))), sheet=sheet)
 
 
 def _try(file: Path, *, uncoded: bool) -> tuple[Records | None, str]:
@@ -272,6 +309,7 @@ def _reading_lines(proposal: Proposal, header: HeaderRows) -> list[str]:
         (proposal.html_rows, "html: remove", "<p>, &nbsp; and the like; grade such files with --html"),
         (header.header_row > 1, f"header_row: {header.header_row}", "the row with the names of the columns"),
         (header.first_row, f"first_row: {header.first_row}", "the first row of responses"),
+        (header.sheet, f"sheet: {_quoted(header.sheet or '')}", "the other sheets are not read"),
         (folded, "label_spelling: folded", "case, spaces, NFC and NFD, and 1.0 beside 1 are one label"),
     )
     return lines + [_setting(setting, comment) for wanted, setting, comment in settings if wanted]

@@ -1,7 +1,7 @@
 """The section `data`: files of responses, their questions, and the split."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,8 @@ from edgedistill_serve.grading.column_names import check_distinct
 from edgedistill_serve.grading.header_rows import HeaderRows
 from edgedistill_serve.task.task import INPUTS
 
+SheetOf: TypeAlias = Literal["human", "unlabelled", "population"]
+"""The files of people in a project: `data.human`, `data.unlabelled` and `evaluation.population`."""
 COLUMN_KEYS = ("id", *INPUTS, "label", "split")
 """What a column of a data file can hold."""
 
@@ -54,7 +56,10 @@ class DataSection(Section):
     header_row: Count = 1
     """The row with the names of the columns, in CSV, TSV and xlsx files."""
     first_row: Count | None = None
-    """The first row of responses. Default: the one after the header; Qualtrics' three header rows are recognised."""
+    """The first row of responses. Default: the one after the header; more header rows are recognised by their cells."""
+    sheet: Annotated[str, Field(min_length=1)] | Mapping[SheetOf, Annotated[str, Field(min_length=1)]] | None = None
+    """The sheet of xlsx files: its name, or one for each file, such as ``{human: Coded, unlabelled: Answers}``.
+    Default: the first sheet that has the needed columns."""
     unlabelled: File | None = None
     reviewed: File | None = None
     """Human codes from review, written by `edgedistill review merge`. They are train rows, or validation rows if
@@ -85,8 +90,13 @@ class DataSection(Section):
 
     @property
     def header(self) -> HeaderRows:
-        """Where the header of the files is."""
-        return HeaderRows(self.header_row, self.first_row)
+        """Where the header of the file `human` is."""
+        return self.header_of("human")
+
+    def header_of(self, file: SheetOf) -> HeaderRows:
+        """Return where the header of a file is, and its sheet."""
+        sheet = self.sheet if self.sheet is None or isinstance(self.sheet, str) else self.sheet.get(file)
+        return HeaderRows(self.header_row, self.first_row, sheet)
 
     @model_validator(mode="after")
     def _known_questions_are_of_held_out_ones(self) -> Self:

@@ -147,6 +147,8 @@ class ExistingLabelsSection(Section):
 
     labels: File
     """The table, relative to the project file."""
+    sheet: Annotated[str, Field(min_length=1)] | None = None
+    """The sheet of an xlsx file. Default: the first one that has the columns."""
     name: Name | None = None
     """Name in tables and files; required with several teachers. Default: the model's name, else that of the file."""
     model: Annotated[str, Field(min_length=1)] | None = None

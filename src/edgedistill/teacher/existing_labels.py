@@ -20,6 +20,7 @@ from edgedistill.data.given_tables import fold_code
 from edgedistill.data.project_tables import read_label_file, read_labels
 from edgedistill.data.reading import RowCounts
 from edgedistill.data.splitting import Splits
+from edgedistill.data.spreadsheet_cells import cells_hint
 from edgedistill.data.tables import is_empty_row
 from edgedistill.data.twins import fold_text
 from edgedistill.data.types import LabelSource, Response, SetAside, TeacherLabel, countable_labels
@@ -35,6 +36,7 @@ from edgedistill.teacher.matching import match_label, match_labels
 from edgedistill.teacher.parsing import FailureCause
 from edgedistill.teacher.spending import Usage
 from edgedistill.teacher.voting import Vote, count_multilabel_votes, count_votes
+from edgedistill_serve.grading.header_rows import HeaderRows
 from edgedistill_serve.grading.table_reader import TableRow
 from edgedistill_serve.task.task import Task as ScoredTask
 from edgedistill_serve.task.task import join_labels, quote_columns, quote_label
@@ -146,7 +148,7 @@ class ExistingLabels:
             DataError: The table cannot be used; the message names its rows.
         """
         file, task = project.folder / section.labels, project.task.task
-        read = read_label_file(project, section.labels, _columns(section, task))
+        read = read_label_file(project, section.labels, _columns(section, task), section.sheet)
         table = read_label_table(file.name, read.rows, section, task, lambda: _digest(file))
         return cls(section, task, replace(table, notes=read.notes))
 
@@ -169,7 +171,7 @@ class ExistingLabels:
         section = checked_section(ExistingLabelsSection, {**given, **settings}, where)
         if isinstance(labels, str | Path):
             file = Path(labels)
-            read = read_labels(file, _columns(section, task))
+            read = read_labels(file, _columns(section, task), HeaderRows(sheet=section.sheet))
             table = read_label_table(file.name, read.rows, section, task, lambda: _digest(file))
             return cls(section, task, replace(table, notes=read.notes))
         rows = list(table_rows(labels, id_column))
@@ -405,7 +407,7 @@ class _Reader:
                 f"labels that are not in the codebook: {_some(self._describe_unmatched(known), separator='; ')}",
                 where=self._file,
                 hint=f"The codebook has {', '.join(known)}. Rename them; or empty these cells, or write `unmatched: "
-                "set_aside`, and their rows are set aside.",
+                f"set_aside`, and their rows are set aside.{cells_hint(self._unmatched)}",
             )
         if found and not any(each.label for each in found.values()):
             reasons = Counter(each.reason for each in found.values()).most_common()

@@ -94,7 +94,7 @@ def test_multilabel_codes_without_a_project(tables, run):
     [
         (("--scores", "low"), "--scores: 'low' is not LABEL=NUMBER"),
         (("--scores", "low=x"), "--scores: 'low=x' is not LABEL=NUMBER"),
-        (("--labels", "low,high"), "unknown labels: 'middle' (id"),
+        (("--labels", "low,high"), "unknown labels: 'middle' (row"),
         (("--by", "school"), "there is no column 'school'"),
         (("--model", "probit"), "unknown model 'probit'"),
         (("--clusters", "class"), "there is no column 'class'"),

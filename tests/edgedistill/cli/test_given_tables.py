@@ -154,7 +154,7 @@ def test_a_sheet_gets_its_texts_from_the_platform_s_table_in_every_form(form, bu
             [("id", "response", "Label 1"), ("r1", "great", "person")],
             "plain",
             (
-                "in.csv, row 1: there is no column 'label'; the columns are id, response, Label 1. "
+                "in.csv, row 1: there is no column 'label'; the columns are A ('id'), B ('response'), C ('Label 1'). "
                 "Did you mean C ('Label 1')? --column label='Label 1'."
             ),
         ),
@@ -168,6 +168,11 @@ def test_a_sheet_gets_its_texts_from_the_platform_s_table_in_every_form(form, bu
             ),
         ),
         ([HEADER], (), "in.csv: has no rows"),
+        (
+            [HEADER, ("r1", "great", "2026-02-01", "")],
+            (),
+            "Spreadsheets turn entries such as 1-2 into dates. Format the column as text, and enter them again.",
+        ),
         (
             [HEADER, ("r1", "great", "person", "")],
             ("--column", "question=Model"),
@@ -195,9 +200,26 @@ def test_a_workbook_whose_first_sheet_is_another_one_says_which_sheet_is_read(bu
     FORMS["xlsx"].write(tmp_path / "in.xlsx", [("Codes of",), ("class 7b",)])
     result = CliRunner().invoke(app, ["evaluate", str(bundles / "new"), "--on", str(tmp_path / "in.xlsx")])
     assert str(result.exception) == (
-        "in.xlsx, row 1: there is no column 'label'; the columns are Codes of. Say which it is: --column "
-        "label=\"NAME\". The sheet 'Sheet' is read, not 'Notes': move the sheet with the responses to the front."
+        "in.xlsx, sheet 'Sheet', row 1: there is no column 'label'; the columns are A ('Codes of'). Say which it is: "
+        "--column label=\"NAME\". The sheets are 'Sheet', 'Notes': --sheet says which is read."
     )
+
+
+def test_estimate_names_rows_as_other_commands_do_and_says_where_dates_come_from(rows, tmp_path):
+    table = tmp_path / "in.csv"
+    FORMS["CSV"].write(table, [*rows, ("r40", "great job", "2026-02-01", "process")])
+    result = CliRunner().invoke(app, ["estimate", "--machine", str(table), *columns("machine=Model", "human=C")])
+    assert "the human codes have labels that the machine never used: '2026-02-01' (row 42)" in str(result.exception)
+    assert "Spreadsheets turn entries such as 1-2 into dates" in str(result.exception)
+
+
+def test_a_column_of_clusters_that_is_not_computed_is_an_error(bundles, rows, tmp_path):
+    header, *body = rows
+    table = tmp_path / "in.xlsx"
+    FORMS["xlsx"].write(table, [(*header, "Class"), *((*row, "=A1") for row in body)])
+    given = (*columns(*COLUMNS), "--clusters", "Class")
+    result = CliRunner().invoke(app, ["evaluate", str(bundles / "new"), "--on", str(table), *given])
+    assert "the cells E2, E3, E4, E5, E6 and 35 more are formulas that no program has computed" in str(result.exception)
 
 
 def test_options_of_a_table_without_a_table_are_refused(bundles, tmp_path):

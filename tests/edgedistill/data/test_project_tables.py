@@ -144,6 +144,47 @@ def test_the_uncoded_rows_of_the_table_itself_can_be_those_to_label(project):
     assert [row.id for row in records.unlabelled] == ["in:22"]
 
 
+def with_sheets(path, **sheets):
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for title, rows in sheets.items():
+        page = book.create_sheet(title)
+        for row in [("Name", QUESTION, "Code (AM)"), *rows]:
+            page.append(row)
+    book.save(path)
+
+
+def test_a_sheet_for_each_file_can_be_one_of_the_same_workbook(project, tmp_path):
+    sheet = {"human": "Coded", "unlabelled": "Rest"}
+    read = project({"columns": COLUMNS, "sheet": sheet, "unlabelled": "in.xlsx"})
+    rest = [(f"learner {n}", f"another text number {n}", None) for n in range(5)]
+    with_sheets(tmp_path / "in.xlsx", Rest=rest, Coded=rows_of())
+    records = read_records(read)
+    assert len(everything(records)) == 20
+    assert [row.id for row in records.unlabelled] == [f"in/Rest:{n}" for n in range(2, 7)]
+
+
+def test_a_sheet_that_is_not_there_is_an_error_with_their_names(project, tmp_path):
+    read = project({"columns": COLUMNS, "sheet": "Coded"})
+    with_sheets(tmp_path / "in.xlsx", Rest=[], Code=rows_of())
+    with pytest.raises(DataError, match=r"in\.xlsx: there is no sheet 'Coded'\. The sheets are 'Rest', 'Code'"):
+        read_records(read)
+
+
+def test_coders_whose_formulas_were_never_computed_are_an_error(project):
+    rows = [(*row, "=C2") for row in rows_of()]
+    header = ("Name", QUESTION, "Code (AM)", "Code (BK)")
+    read = project({"columns": COLUMNS}, rows, header, evaluation={"coders": ["Code (BK)"]})
+    with pytest.raises(DataError, match=r"the cells D2, D3, D4, D5, D6 and 15 more are formulas that no program"):
+        read_records(read)
+
+
+def test_dates_among_the_codes_say_where_they_come_from(project):
+    rows = [*rows_of(), ("learner 20", "text number 20", "2026-02-01")]
+    with pytest.raises(DataError, match=r"row 22: unknown label '2026-02-01'.*Spreadsheets turn entries such as 1-2"):
+        read_records(project({"columns": COLUMNS}, rows))
+
+
 def test_reviewed_codes_have_the_columns_of_the_keys(project, tmp_path):
     (tmp_path / "reviewed.csv").write_text("id,response,label,purpose\nin:90,new text,process,train\n")
     records = read_records(project({"columns": COLUMNS, "reviewed": "reviewed.csv", "header_row": 1}))

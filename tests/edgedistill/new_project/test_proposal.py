@@ -2,14 +2,16 @@
 
 import datetime as dt
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgedistill.data.spreadsheet_cells import is_date
 from edgedistill.errors import DataError
 from edgedistill.new_project.exports import recognise_export
-from edgedistill.new_project.label_counts import count_labels, describe_labels, is_date
+from edgedistill.new_project.label_counts import count_labels, describe_labels
 from edgedistill.new_project.proposal import guess_header_row, propose
 from edgedistill_serve.grading.detected_table import DetectedTable
 from edgedistill_serve.grading.text_rows import TableRow
@@ -234,6 +236,87 @@ def test_without_codes_there_are_no_labels():
     assert "label" not in found.columns
 
 
+def test_a_column_of_final_codes_is_the_label_and_the_others_are_coders():
+    found = propose(
+        table(
+            {
+                "Answer": text,
+                "AM": ["good", "poor", "good"],
+                "BK": ["good", "poor", "poor"],
+                "final": ["good", "poor"],
+                "GPT": ["good", "good", "poor"],
+                "Class": ["7a", "7b"],
+            }
+        )
+    )
+    assert (found.columns["label"], found.coders) == ("final", ("AM", "BK"))
+    assert "B ('AM'), C ('BK'): codes of coders with the same labels; evaluation.coders compares them" in found.notes
+
+
+def test_coders_of_a_label_that_a_person_names_are_found():
+    columns = {"Answer": text, "AM": ["good", "poor", "good"], "BK": ["good", "poor", "poor"]}
+    with pytest.raises(DataError, match=r"Say which: --column label=\"NAME\"; others with the same labels are then"):
+        propose(table(columns))
+    assert propose(table(columns), {"label": "B"}).coders == ("BK",)
+
+
+def half(first):
+    return lambda number: TEXTS[number] if (number < 18) is first else None
+
+
+def test_answers_before_and_after_a_changed_question_are_seen():
+    columns = {"1. Why does ice float?": half(first=True), "1. Explain why ice floats.": half(first=False)}
+    found = propose(table({**columns, "Code": ["good", "poor"]}))
+    (said,) = [note for note in found.notes if "never both filled" in note]
+    assert said.startswith("A ('1. Why does ice float?') and B ('1. Explain why ice floats.') are never both filled")
+    assert "18 responses are not read: if the question is the same, copy all of them into one column" in said
+
+
+def test_two_questions_that_some_answered_both_are_not_taken_for_one():
+    found = propose(table({"Why?": half(first=True), "How?": text, "Code": ["good", "poor"]}))
+    assert not any("never both" in note for note in found.notes)
+
+
+FAULT = DataError("the cells B2 are formulas that no program has computed", where="in.xlsx", hint="Open the file.")
+
+
+@pytest.mark.parametrize(
+    ("columns", "faulty"),
+    [
+        ({"Answer": [""], "Comment": text, "Code": ["good", "poor"]}, "Answer"),
+        ({"What do you think?": [""], "Code": ["good", "poor"]}, "What do you think?"),
+        ({"What do you think?": text, "Code": [""]}, "Code"),
+        ({"What do you think?": text, "AM": [""]}, "AM"),
+        ({"What do you think?": text, "AM": [""], "Code": ["good", "poor"]}, "Code"),
+    ],
+)
+def test_a_column_whose_formulas_were_never_computed_is_the_reason_why_it_is_not_found(columns, faulty):
+    given = replace(table(columns), faults={faulty: FAULT})
+    with pytest.raises(DataError, match="are formulas that no program has computed"):
+        propose(given)
+    assert propose(replace(table({**GOOGLE, "sum": [""]}), faults={"sum": FAULT})).columns["label"] == "Code (AM)"
+
+
+def test_without_codes_formulas_that_are_not_computed_say_how_to_go_on():
+    given = replace(table({"What do you think?": text, "sum": [""]}), faults={"sum": FAULT})
+    with pytest.raises(DataError, match="If it has no codes: --uncoded"):
+        propose(given)
+    assert propose(given, uncoded=True).labels is None
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_a_column_without_a_name_never_reaches_the_project_file(name):
+    with pytest.raises(DataError, match=r"the column A has no name\. Write a name into its cell"):
+        propose(table({name: text, "Code": ["good", "poor"]}))
+
+
+@pytest.mark.parametrize("label", ["B", "2. explain\u2026", "2. Explain why ice floats."])
+def test_a_column_that_is_named_twice_in_other_words_is_refused(label):
+    columns = {"Code": ["good", "poor"], "2. Explain why ice floats.": text}
+    with pytest.raises(DataError, match=r"the column '2\. Explain why ice floats\.' is mapped twice, to response and"):
+        propose(table(columns), {"response": "2. Explain\u2026", "label": label})
+
+
 DATES = [dt.datetime(2026, 2, 1, tzinfo=dt.UTC), "good", "poor"]
 
 
@@ -322,7 +405,19 @@ def test_what_looks_wrong_with_labels_is_said(cells, said):
 
 
 def test_labels_that_are_just_opposites_are_not_taken_for_typing_errors():
-    assert list(describe_labels(count_labels(["correct", "incorrect", "level 1", "level 2"] * 9))) == []
+    said = list(describe_labels(count_labels(["correct", "incorrect", "level 1", "level 2"] * 9)))
+    assert [line for line in said if "look" in line] == []
+
+
+@pytest.mark.parametrize("cells", [["good", "gut", "bad", "schlecht"], ["cause", "Ursache", "other"]])
+def test_that_no_two_labels_mean_the_same_is_an_assumption_that_is_said(cells):
+    said = list(describe_labels(count_labels(cells * 9)))
+    assert any(line.startswith(f"no two of the {len(cells)} labels mean the same") for line in said)
+
+
+@pytest.mark.parametrize("cells", [["yes", "no"], ["0", "1", "2"]])
+def test_two_labels_and_numbers_are_not_asked_about(cells):
+    assert list(describe_labels(count_labels(cells * 9))) == []
 
 
 @pytest.mark.parametrize(

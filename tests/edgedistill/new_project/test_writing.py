@@ -15,6 +15,7 @@ from edgedistill.new_project import TableOptions, project_from_table
 from edgedistill.new_project.writing import _quoted
 from edgedistill.project import read_project
 from edgedistill.project.reading import read_yaml
+from edgedistill_serve.grading.header_rows import HeaderRows
 
 from ... import processes
 
@@ -165,6 +166,71 @@ def test_names_in_a_later_row_are_found_and_that_is_said(tmp_path):
     assert new.problem == ""
     assert "the names of the columns are in row 2; what is above is not read" in new.notes
     assert read_project(new.file).data.header_row == 2
+
+
+def book_of(path, **sheets):
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for title, rows in sheets.items():
+        page = book.create_sheet(title)
+        for row in rows:
+            page.append(row)
+    book.save(path)
+    return path
+
+
+def test_the_sheet_with_the_most_responses_is_proposed_and_written(tmp_path):
+    few, many = [HEADER, *answers(12)], [HEADER, *answers()]
+    table = book_of(tmp_path / "in.xlsx", Instructions=[("Read this",)], Trial=few, Answers=many)
+    new = project_from_table(table, tmp_path / "ice", TableOptions())
+    assert new.notes[0] == (
+        "in.xlsx: the sheet 'Answers' (40 responses) is read, not 'Instructions' (no responses), 'Trial' (12 responses); "
+        "'Trial' has the same columns: copy all rows into one sheet; --sheet takes another"
+    )
+    project = read_project(new.file)
+    assert (project.data.sheet, len(read_records(project).splits.train)) == ("Answers", 24)
+    other = project_from_table(table, tmp_path / "trial", TableOptions(sheet="trial"))
+    assert read_records(read_project(other.file)).row_counts[0].read == 12
+
+
+def test_of_several_sheets_one_with_codes_is_preferred(tmp_path):
+    uncoded = [HEADER[:3], *(row[:3] for row in answers(60))]
+    table = book_of(tmp_path / "in.xlsx", All=uncoded, Coded=[HEADER, *answers()])
+    assert read_project(project_from_table(table, tmp_path / "ice", TableOptions()).file).data.sheet == "Coded"
+
+
+def test_if_no_sheet_has_responses_the_message_names_one(tmp_path):
+    table = book_of(tmp_path / "in.xlsx", A=[("n", "m"), (1, 2), (2, 3)], B=[("n",)])
+    with pytest.raises(DataError, match=r"in\.xlsx, sheet 'A': no column looks like responses"):
+        project_from_table(table, tmp_path / "ice", TableOptions())
+
+
+def test_a_second_header_row_is_written_into_the_project_file(tmp_path):
+    rows = [("Response", "Code"), ("(open text)", "(AM)"), *(row[2:4] for row in answers())]
+    new = project_from_table(book_of(tmp_path / "in.xlsx", A=rows), tmp_path / "ice", TableOptions())
+    assert dict(new.proposal.labels.counts) == {"Good": 20, "poor": 20}
+    assert any("row 2 ('(open text)', '(AM)') looks like a second header row" in note for note in new.notes)
+    assert (read_project(new.file).data.first_row, len(new.records.splits.train)) == (3, 24)
+
+
+def test_a_header_row_with_a_cell_that_is_merged_with_the_one_above_is_refused_before_anything_is_written(tmp_path):
+    table = book_of(tmp_path / "in.xlsx", A=[("Response", "Codes"), (None, "Code"), *(row[2:4] for row in answers())])
+    book = openpyxl.load_workbook(table)
+    book.active.merge_cells("A1:A2")
+    book.save(table)
+    with pytest.raises(
+        DataError, match=r"the column A has no name\. Write a name into its cell in the row of the names"
+    ):
+        project_from_table(table, tmp_path / "ice", TableOptions(header=HeaderRows(2)))
+    assert not (tmp_path / "ice").exists()
+    new = project_from_table(table, tmp_path / "ice", TableOptions())
+    assert (new.problem, new.header.first_row) == ("", 3)
+
+
+def test_codes_that_are_formulas_are_not_taken_for_uncoded(tmp_path):
+    rows = [HEADER[2:4], *((row[2], f"=E{n}") for n, row in enumerate(answers(), start=2))]
+    with pytest.raises(DataError, match=r"the cells B2, B3, B4, B5, B6 and 35 more are formulas that no program has"):
+        project_from_table(book_of(tmp_path / "in.xlsx", A=rows), tmp_path / "ice", TableOptions())
 
 
 def test_a_reason_why_it_cannot_run_is_said_at_once(tmp_path):

@@ -136,13 +136,15 @@ def test_a_header_alone_gives_a_header_alone(scorer, tmp_path):
 
 def test_a_response_in_the_place_of_a_header_is_not_quoted(scorer, tmp_path):
     (tmp_path / "in.csv").write_text("Zoe Quxley said it was me,Student Answer\n", "utf-8")
-    with pytest.raises(DataError, match=r"the file has \(a text of 25 characters\), Student Answer\."):
+    with pytest.raises(DataError, match=r"the file has A \(a text of 25 characters\), B \('Student Answer'\)\."):
         grade(scorer, tmp_path / "in.csv", tmp_path / "out.csv")
 
 
 def test_a_table_without_the_input_is_refused(answers_bundle, tmp_path):
     (tmp_path / "in.csv").write_text("id,question,response\n1,why,because\n")
-    with pytest.raises(DataError, match=r"in\.csv: there is no column 'reference_answer'.* the file has id, question"):
+    with pytest.raises(
+        DataError, match=r"in\.csv: there is no column 'reference_answer'.* the file has A \('id'\), B \('question'\)"
+    ):
         grade(Scorer(answers_bundle), tmp_path / "in.csv", tmp_path / "out.csv")
 
 

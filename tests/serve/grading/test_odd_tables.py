@@ -240,7 +240,116 @@ def test_merged_cells_above_the_names_of_columns_say_where_those_may_be(sheet):
 
 def test_other_sheets_are_named(sheet, tmp_path):
     path = sheet(HEADER, *ROWS, more=lambda s: s.parent.create_sheet("Class 7c"))
-    assert read(path).notes == ("in.xlsx: the sheet 'Sheet' is read, not 'Class 7c'",)
+    assert read(path).notes == ("in.xlsx: the sheet 'Sheet' is read, not 'Class 7c': --sheet",)
+
+
+def with_sheets(path, **sheets):
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for title, rows in sheets.items():
+        page = book.create_sheet(title)
+        for row in rows:
+            page.append(row)
+    book.save(path)
+    return path
+
+
+def test_the_first_sheet_that_has_the_needed_columns_is_read_and_the_others_are_named(tmp_path):
+    path = with_sheets(
+        tmp_path / "in.xlsx", Instructions=[("Read this",)], Answers=[HEADER, *ROWS], Later=[HEADER, *ROWS[:1]]
+    )
+    table = read(path)
+    assert cells(table) == list(ROWS)
+    assert table.notes == (
+        "in.xlsx: the sheet 'Answers' is read, not 'Instructions', 'Later'; 'Later' has its columns, too: --sheet",
+    )
+    stated = read(path, header=HeaderRows(sheet="later"))
+    assert cells(stated) == list(ROWS[:1])
+    assert stated.notes == ()
+
+
+def test_a_sheet_that_is_not_there_and_one_of_another_format_are_errors(tmp_path, text):
+    path = with_sheets(tmp_path / "in.xlsx", A=[HEADER], B=[HEADER])
+    with pytest.raises(DataError, match=r"in\.xlsx: there is no sheet 'C'\. The sheets are 'A', 'B'"):
+        read(path, header=HeaderRows(sheet="C"))
+    with pytest.raises(DataError, match=r"in\.csv: only xlsx files have sheets"):
+        read(text(as_csv(HEADER)), header=HeaderRows(sheet="A"))
+
+
+def test_messages_about_one_of_several_sheets_name_it(tmp_path):
+    path = with_sheets(tmp_path / "in.xlsx", Empty=[], Answers=[HEADER, ("r1", "=A2", "p")])
+    with pytest.raises(DataError, match=r"in\.xlsx, sheet 'Answers': the cells B2 are formulas that no program"):
+        read(path)
+    with pytest.raises(DataError, match=r"in\.xlsx, sheet 'Empty': the file is empty"):
+        read(path, header=HeaderRows(sheet="Empty"))
+
+
+CODED = [(str(n), f"because of {n}", ("cause", "none")[n % 2]) for n in range(8)]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        ("(number)", "(open text)", "(AM)"),
+        ("", "Open-Ended Response", "AM"),
+        ("whole number", "the answer as typed", "coder 1"),
+        ("Nr.", "Antwort", "Kode"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["xlsx", "csv"])
+def test_a_second_header_row_is_no_response_and_that_is_said(sheet, text, kind, second):
+    rows = (HEADER, second, *CODED)
+    path = sheet(*rows) if kind == "xlsx" else text(as_csv(*rows))
+    table = read(path)
+    assert len(table.rows) == len(CODED)
+    assert table.first_row == 3
+    assert table.notes[0].startswith(f"{path.name}: row 2 (")
+    assert (
+        "looks like a second header row and is not read: --first-row 3. If it is a response: --first-row 2"
+        in (table.notes[0])
+    )
+    assert len(read(path, header=HeaderRows(first_row=2)).rows) == len(CODED) + 1
+
+
+def test_several_header_rows_below_the_names_are_no_responses(text):
+    table = read(text(as_csv(HEADER, ("Nr.", "Antwort", "Kode"), ("(number)", "(text)", "(AM)"), *CODED)))
+    assert (len(table.rows), table.first_row) == (len(CODED), 4)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        ("9", "(no answer)", "(AM)"),  # a number among numbers
+        ("x", "(open text)", "cause"),  # a code that occurs again
+        ("", "something else", "cause"),
+    ],
+)
+def test_a_row_with_a_cell_like_those_below_is_a_response(text, first):
+    table = read(text(as_csv(HEADER, first, *CODED)))
+    assert len(table.rows) == len(CODED) + 1
+    assert table.notes == ()
+
+
+def test_a_row_of_which_one_cell_is_odd_is_read_and_that_is_said(text):
+    table = read(text(as_csv(HEADER[1:], ("it depends on the weather", "unclear"), *[row[1:] for row in CODED])))
+    assert len(table.rows) == len(CODED) + 1
+    assert table.notes[0] == (
+        "in.csv: row 2 has 'unclear' in the column 'label', unlike the rows below. It is read as a response; if it is "
+        "a second header row, say so: --first-row 3, or first_row: 3 in the section data"
+    )
+
+
+def test_names_that_are_merged_with_the_cells_below_are_two_header_rows(sheet):
+    path = sheet(
+        HEADER, (None, None, "AM"), *CODED, more=lambda s: [s.merge_cells(each) for each in ("A1:A2", "B1:B2")]
+    )
+    table = read(path)
+    assert len(table.rows) == len(CODED)
+    assert table.first_row == 3
+    assert (
+        "names of columns are merged with cells below (A1:A2, B1:B2), so that the responses begin in row 3"
+        in (table.notes[0])
+    )
 
 
 COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504)
@@ -264,7 +373,15 @@ def test_what_is_no_workbook_says_what_it_is(text, content, message):
     assert message in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["in.xls", "in.ods", "in.docx"])
+@pytest.mark.parametrize("name", ["in.xls", "in.XLSB", "in.ods", "in.numbers"])
+def test_another_workbook_says_how_to_save_it(text, name):
+    with pytest.raises(
+        DataError, match=r"cannot be read\. Open it in a spreadsheet program, and save it as xlsx or as CSV"
+    ):
+        read(text(b"x", name))
+
+
+@pytest.mark.parametrize("name", ["in.docx", "in.pdf"])
 def test_another_format_names_those_that_are_read(text, name):
     with pytest.raises(
         DataError, match=r"is not supported for tables. Use a \.csv, \.tsv, \.jsonl, \.ndjson, \.parquet, \.xlsx"
@@ -314,12 +431,32 @@ def test_grading_reads_qualtrics(scorer, text, tmp_path):
 
 def test_a_column_that_cannot_be_graded_says_how_to_name_one(scorer, text, tmp_path):
     path = text(as_csv(("id", "responses"), ("1", "great job")))
-    with pytest.raises(DataError, match=r'If another column has the response, say so: --column response="responses"'):
+    with pytest.raises(DataError, match=r"If another column has the response, say so .*: --column response=B$"):
         grade(scorer, path, tmp_path / "out.csv")
     with pytest.raises(DataError, match=r"--column response: there is no column 'answer' among its 2 columns"):
         grade(scorer, path, tmp_path / "out.csv", columns={"response": "answer"})
     with pytest.raises(DataError, match="the task has no input 'question'"):
         grade(scorer, path, tmp_path / "out.csv", columns={"question": "id"})
+
+
+def test_a_form_whose_question_has_changed_names_the_columns_by_letter_and_beginning(scorer, text, tmp_path):
+    question = "2. Explain in your own words why ice floats on water"
+    path = text(as_csv(("Timestamp", "Name", question), ("2026-11-02", "Ada", "great job")))
+    with pytest.raises(DataError) as refused:
+        grade(scorer, path, tmp_path / "out.csv")
+    assert "C ('2. Explain in your own words wh\u2026')" in str(refused.value)
+    assert str(refused.value).endswith("--column response=C")
+    notes = []
+    grade(scorer, path, tmp_path / "out.csv", columns={"response": "C"}, note=notes.append)
+    assert f"the column {question!r} is the response" in notes
+    assert len(list(read_rows(tmp_path / "out.csv"))) == 1
+
+
+def test_a_column_that_is_named_twice_is_refused_however_it_is_named(answers_bundle, text, tmp_path):
+    path = text(as_csv(("2. Explain why", "b", "c"), ("1", "great job", "x")))
+    columns = {"question": "2. Explain\u2026", "response": "A", "reference_answer": "c"}
+    with pytest.raises(DataError, match=r"the column '2\. Explain why' is mapped twice, to .* and to"):
+        grade(Scorer(answers_bundle, threads=1), path, tmp_path / "out.csv", columns=columns)
 
 
 def test_a_grading_with_another_column_does_not_go_on_with_the_parts_of_the_first(scorer, text, tmp_path):

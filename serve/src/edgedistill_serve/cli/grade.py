@@ -65,6 +65,7 @@ def _checked(check: Callable[[str], str]) -> Callable[[Any, Any, str | None], st
 @click.option(
     "--first-row", type=click.IntRange(2), help="First row of responses. By default, the one after the header."
 )
+@click.option("--sheet", help="Sheet of an xlsx file. By default, the first one that has the columns of the inputs.")
 @click.option("--from", "read_format", type=_FORMAT, help="Format of IN, if its suffix does not name it.")
 @click.option("--to", "write_format", type=_FORMAT, help="Format of OUT, if its suffix does not name it.")
 @click.option(
@@ -93,6 +94,7 @@ def grade(
     columns: tuple[str, ...],
     header_row: int,
     first_row: int | None,
+    sheet: str | None,
     journal: Path | None,
     audit_share: float,
     id_column: str,
@@ -123,7 +125,7 @@ def grade(
     loaded = Bundle.load(bundle, public_key=public_key)
     options: dict[str, Any] = {"overwrite": given.pop("force"), **given}
     options["columns"] = parse_columns(columns, loaded.task.inputs)
-    options["header"] = HeaderRows(header_row, first_row)
+    options["header"] = HeaderRows(header_row, first_row, sheet)
     if journal is None and (audit_share or id_column != "id" or item_column != "item"):
         raise click.UsageError("--audit-share, --id-column and --item-column need --journal")
     if journal is not None:
@@ -174,7 +176,8 @@ def _without_options_of_text(options: dict[str, Any]) -> dict[str, Any]:
         raise click.UsageError("--delimiter, --encoding, --from, --to and --strict are not for --engine ray")
     if options.pop("header") != HEADER_FIRST or options.pop("columns") or options.pop("html"):
         raise click.UsageError(
-            "--column, --html, --header-row and --first-row are not for --engine ray; rename the columns in the files"
+            "--column, --html, --header-row, --first-row and --sheet are not for --engine ray; rename the columns in "
+            "the files"
         )
     return options
 

@@ -3,17 +3,16 @@
 The functions here are pure: they take columns and return columns.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.grading.column_names import closest_columns
+from edgedistill_serve.grading.column_names import closest_columns, column_letters, is_long, list_columns
 from edgedistill_serve.grading.table_reader import ExactTime
 from edgedistill_serve.grading.text_rows import value_text
 from edgedistill_serve.scoring.score import Columns as AddedColumns
-from edgedistill_serve.task.task import Task, quote_columns
+from edgedistill_serve.task.task import Task
 
 Column: TypeAlias = Any
 """A list of Python values, or an Arrow array."""
@@ -83,12 +82,13 @@ def check_columns(
     for name in task.inputs:
         column = (columns or {}).get(name, name)
         if column not in names:
-            near = closest_columns(column, names, most=1) or ["NAME"]
+            near = closest_columns(column, names, most=1) or [each for each in names if is_long(each)]
+            named = f"{name}={column_letters(list(names).index(near[0]))}" if len(near) == 1 else f'{name}="NAME"'
             raise DataError(
                 f"there is no column {column!r}",
                 where=where,
-                hint=f"The task's inputs are {', '.join(task.inputs)}; the file has {quote_columns(names)}. If another "
-                f"column has the {name}, say so: --column {name}={json.dumps(near[0], ensure_ascii=False)}",
+                hint=f"The task's inputs are {', '.join(task.inputs)}; the file has {list_columns(names)}. If another "
+                f"column has the {name}, say so by its name or its letter: --column {named}",
             )
     duplicates = [name for name in added if name in names]
     if duplicates:

@@ -3,14 +3,14 @@
 `edgedistill_serve.grading.table_reader` reads strictly instead, in constant memory.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgedistill_serve.errors import DataError
 from edgedistill_serve.grading.dialects import Dialect
 from edgedistill_serve.grading.sources import OpenRows, Reading, find_dialect, open_rows
-from edgedistill_serve.grading.spreadsheets import first_cells
+from edgedistill_serve.grading.spreadsheets import first_cells, sheet_names
 from edgedistill_serve.grading.storage import local_file
 from edgedistill_serve.grading.table_formats import DELIMITERS, table_format
 from edgedistill_serve.grading.table_reader import read_columns, read_rows
@@ -28,6 +28,9 @@ class DetectedTable:
         notes: What was assumed, a sentence each; empty for a UTF-8 file with the delimiter of its suffix.
         question_texts: By column, the question texts of an export of Qualtrics; empty for other tables.
         dialect: How its text is read; None for xlsx and Parquet.
+        first_row: The first row after header rows that were recognised by their cells, or None.
+        faults: By column of a spreadsheet, why its cells cannot be used: merged cells, formulas without a result.
+        where: The file, for messages; with the sheet, if there are several.
     """
 
     name: str
@@ -36,6 +39,18 @@ class DetectedTable:
     notes: tuple[str, ...] = ()
     question_texts: tuple[str, ...] = ()
     dialect: Dialect | None = None
+    first_row: int | None = None
+    faults: Mapping[str, DataError] = field(default_factory=dict)
+    where: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.where:
+            object.__setattr__(self, "where", self.name)
+
+    def check(self, column: str) -> None:
+        """Raise the error about cells of a column that cannot be used, if there are any."""
+        if column in self.faults:
+            raise self.faults[column]
 
 
 def read_detected(path: Path, reading: Reading) -> DetectedTable:
@@ -53,6 +68,8 @@ def read_detected(path: Path, reading: Reading) -> DetectedTable:
     if path.is_dir():
         raise DataError("the file cannot be read (it is a folder)", where=str(path))
     form = table_format(path.name, reading.stated)
+    if reading.header.sheet is not None and form.kind != "xlsx":
+        raise DataError("only xlsx files have sheets", where=path.name, hint="Leave out --sheet.")
     if form.kind == "parquet":
         return DetectedTable(path.name, read_columns(path), tuple(read_rows(path)))
     usual = DELIMITERS.get(form.kind, "")
@@ -65,7 +82,17 @@ def read_detected(path: Path, reading: Reading) -> DetectedTable:
         columns = opened.header or tuple(dict.fromkeys(name for row in rows for name in row.values))
         detected = dialect is not None and (dialect.encoding, dialect.delimiter) != ("utf-8", usual)
         notes = (*([f"{path.name} is read as {dialect}"] if detected else []), *opened.notes)
-        return DetectedTable(path.name, columns, rows, notes, opened.question_texts, dialect)
+        return DetectedTable(
+            path.name,
+            columns,
+            rows,
+            notes,
+            opened.question_texts,
+            dialect,
+            opened.first_row,
+            opened.faults,
+            opened.where,
+        )
 
 
 def _accepted(opened: OpenRows) -> Iterator[TableRow]:
@@ -75,8 +102,24 @@ def _accepted(opened: OpenRows) -> Iterator[TableRow]:
         yield row
 
 
+def table_sheets(path: Path) -> list[str]:
+    """Return the names of the sheets of an xlsx file; none for other files.
+
+    Raises:
+        DataError: The file does not exist or cannot be read.
+    """
+    if not path.is_file():
+        raise DataError("the file does not exist", where=str(path))
+    if table_format(path.name).kind != "xlsx":
+        return []
+    with path.open("rb") as file:
+        return sheet_names(file, path.name)
+
+
 def first_rows(path: Path, reading: Reading, count: int = 5) -> list[list[str]]:
     """Return the first rows of a CSV, TSV or xlsx file as they stand, header rows included; none for other formats.
+
+    Without a sheet in ``reading``, they are those of the first one.
 
     Args:
         path: The file.
@@ -91,7 +134,7 @@ def first_rows(path: Path, reading: Reading, count: int = 5) -> list[list[str]]:
     form = table_format(path.name, reading.stated)
     if form.kind == "xlsx":
         with path.open("rb") as file:
-            return first_cells(file, path.name, count)
+            return first_cells(file, path.name, count, reading.header.sheet)
     if form.kind not in DELIMITERS:
         return []
     stored = local_file(path)

@@ -91,7 +91,7 @@ def grade(
         write_format: Format of the output, if its suffix does not name it.
         columns: By input of the task, its column, if the column has another name: the whole name, or its beginning with
             an ellipsis.
-        header: Where the header is in CSV, TSV and xlsx files; Qualtrics' three header rows are recognised.
+        header: Where the header is in CSV, TSV and xlsx files, and the sheet. More header rows are recognised.
         html: Whether the texts are HTML, of which the student reads what it shows. The table that is written has them
             unchanged.
         part_rows: Rows of a part.
@@ -147,7 +147,8 @@ def _read_as(columns: Mapping[str, str], header: HeaderRows, *, html: bool) -> I
     """Yield what the scores depend on besides dialects, if it is not the default."""
     yield from (f"{name} from the column {column!r}" for name, column in sorted(columns.items()))
     if header != HEADER_FIRST:
-        yield f"header in row {header.header_row}, first row {header.first_row}"
+        sheet = "" if header.sheet is None else f", sheet {header.sheet!r}"
+        yield f"header in row {header.header_row}, first row {header.first_row}{sheet}"
     if html:
         yield "HTML"
 

@@ -1,34 +1,41 @@
 """Where the names of the columns of a table are: in its first row, in a later one, or above more rows of headers.
 
-Qualtrics writes three header rows: names, question texts, and import ids. They are recognised by the third one.
+Qualtrics writes three header rows: names, question texts, and import ids. They are recognised by the third one. Other
+header rows below the names are recognised by their cells, which are unlike those of the rows below
+(`second_header.py`).
 """
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Generic, TypeVar
 
 from edgedistill_serve.errors import DataError
 from edgedistill_serve.grading.column_names import column_letters, has_column
+from edgedistill_serve.grading.second_header import SAMPLE_ROWS, Signs, describe_second_header, signs_of_header
 
 C = TypeVar("C")
 
 _IMPORT_ID = '{"ImportId":'
+_MOST_HEADER_ROWS = 3
+"""Below the names."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderRows:
-    """Where the header of a table is, in row numbers of the file, the first being 1.
+    """Where a table is in its file: the sheet, and the header in row numbers, the first being 1.
 
     Attributes:
         header_row: The row with the names of the columns.
-        first_row: The first row after the header rows; None for the one after ``header_row``, or after Qualtrics'
-            three.
+        first_row: The first row after the header rows; None for the one after ``header_row``, unless more header rows
+            follow: Qualtrics' three, or others whose cells are unlike those below.
+        sheet: Of a workbook; None for the first one that has the needed columns.
     """
 
     header_row: int = 1
     first_row: int | None = None
+    sheet: str | None = None
 
     def check(self, where: str) -> None:
         """Raise a `DataError` unless the first row is below the header."""
@@ -54,6 +61,7 @@ class Header(Generic[C]):
         texts: By column, the text below its name in Qualtrics' second header row; empty for other tables.
         notes: What was assumed.
         records: The other records, with their row numbers.
+        first_row: The first row after header rows that were recognised by their cells; None if there are none.
     """
 
     names: tuple[str, ...]
@@ -61,6 +69,7 @@ class Header(Generic[C]):
     texts: tuple[str, ...]
     notes: tuple[str, ...]
     records: Iterator[tuple[int, C]]
+    first_row: int | None = None
 
 
 def read_header(
@@ -95,6 +104,7 @@ def read_header(
         raise DataError(what, where=name, hint=None if rows.header_row == 1 else "Correct the row of the header.")
     names, notes = _named(cells, f"{name}, row {rows.header_row}", needed)
     texts: tuple[str, ...] = ()
+    found: int | None = None
     rest: Iterator[tuple[int, C]]
     if rows.first_row is not None:
         begin = rows.first_row
@@ -107,7 +117,37 @@ def read_header(
                 f"rows {number + 1} and {number + 2} of {name} are header rows of Qualtrics (question texts and import "
                 "ids) and are no responses"
             )
-    return Header(names, len(cells), texts, tuple(notes), rest)
+        else:
+            rest, found, more = _without_second_header(rest, names, name, texts_of)
+            notes += more
+    return Header(names, len(cells), texts, tuple(notes), rest, found)
+
+
+def _without_second_header(
+    records: Iterator[tuple[int, C]], names: Sequence[str], name: str, texts_of: Callable[[C], Sequence[str]]
+) -> tuple[Iterator[tuple[int, C]], int | None, list[str]]:
+    """Return the records without header rows below the names, the first row after these if there are any, and notes."""
+    ahead = list(islice(records, SAMPLE_ROWS))
+    texts = [list(texts_of(record)) for _, record in ahead]
+    skipped, signs = 0, Signs()
+    while skipped < min(_MOST_HEADER_ROWS, len(ahead) - 1):
+        signs = signs_of_header(names, texts[skipped], texts[skipped + 1 :])
+        if not signs.is_header:
+            break
+        skipped += 1
+    rest = chain(ahead[skipped:], records)
+    if skipped:
+        numbers = [number for number, _ in ahead[:skipped]]
+        first = ahead[skipped][0]
+        return rest, first, [describe_second_header(name, numbers, texts[:skipped], first)]
+    if not ahead or not signs.odd:
+        return rest, None, []
+    following = ahead[0][0] + 1
+    note = (
+        f"{name}: row {following - 1} has {signs.odd}, unlike the rows below. It is read as a response; if it is a "
+        f"second header row, say so: --first-row {following}, or first_row: {following} in the section data"
+    )
+    return rest, None, [note]
 
 
 def _without_import_ids(

@@ -7,7 +7,7 @@ from itertools import chain, islice
 from typing import Any, BinaryIO
 
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.grading.column_names import find_column
+from edgedistill_serve.grading.column_names import check_distinct, find_column
 from edgedistill_serve.grading.columns import MISSING, Batch, Kind, KindOfColumn, Rejection
 from edgedistill_serve.grading.dialects import Dialect, detect_delimiter, detect_encoding
 from edgedistill_serve.grading.header_rows import HEADER_FIRST, HeaderRows
@@ -104,9 +104,10 @@ class Source:
         if any(set(table.kinds.values()) != set(self.kinds.values()) for table in self._tables[1:]):
             self.kinds = _joined([table.kinds for table in self._tables])
         self.columns = {
-            name: find_column(given, tuple(self.kinds), where=files[0].name, key=f"--column {name}")
+            name: find_column(given, tuple(self.kinds), where=files[0].name, key=f"--column {name}", letters=True)
             for name, given in reading.columns.items()
         }
+        check_distinct(self.columns, f"{files[0].name}, --column")
         self.notes = [f"{table.file.name} is read as {table.dialect}" for table in self._tables if table.detected]
         self.notes += [note for table in self._tables for note in table.notes]
         self.notes += [f"the column {column!r} is the {name}" for name, column in self.columns.items()]
@@ -220,12 +221,18 @@ class OpenRows:
         rows: The rows.
         notes: What was assumed about the header, and about the cells of a spreadsheet.
         question_texts: By column, the texts of Qualtrics' second header row; empty for other tables.
+        first_row: The first row after header rows that were recognised by their cells, or None.
+        faults: By column of a spreadsheet, why its cells cannot be used.
+        where: The file, for messages; with the sheet, if there are several. Empty: its name.
     """
 
     header: tuple[str, ...] | None
     rows: Iterable[ReadRow]
     notes: tuple[str, ...] = ()
     question_texts: tuple[str, ...] = ()
+    first_row: int | None = None
+    faults: Mapping[str, DataError] = field(default_factory=dict)
+    where: str = ""
 
 
 @contextmanager
@@ -243,8 +250,18 @@ def open_rows(
     with file.open(on_read) as opened:
         if dialect is None:
             sheet = Sheet(opened, file.name, reading.needed, reading.header)
-            yield OpenRows(sheet.header, sheet.rows(), sheet.notes, sheet.question_texts)
+            yield OpenRows(
+                sheet.header,
+                sheet.rows(),
+                sheet.notes,
+                sheet.question_texts,
+                sheet.first_row,
+                sheet.faults,
+                sheet.where,
+            )
             return
+        if reading.header.sheet is not None:
+            raise DataError("only xlsx files have sheets", where=file.name, hint="Leave out --sheet.")
         with dialect.open(opened, "" if dialect.delimiter else "\n") as text:
             if dialect.delimiter:
                 table = DelimitedText(
@@ -255,7 +272,7 @@ def open_rows(
                     rows=reading.header,
                     needed=reading.needed,
                 )
-                yield OpenRows(table.header, table.rows(), table.notes, table.question_texts)
+                yield OpenRows(table.header, table.rows(), table.notes, table.question_texts, table.first_row)
             else:
                 yield OpenRows(None, json_rows(text, file.name, dialect.encoding_name))
 

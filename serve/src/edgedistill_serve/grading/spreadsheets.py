@@ -1,4 +1,4 @@
-"""Rows of xlsx files: of their first sheet.
+"""Rows of xlsx files: of the sheet that is stated, or of the first one that has the needed columns.
 
 Needs the optional dependency openpyxl. Cells have the values that the spreadsheet showed last, not formulas; a formula
 that no program has computed, and merged cells, are errors in the columns that are needed, and notes elsewhere.
@@ -8,11 +8,11 @@ import datetime as dt
 import re
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.grading.column_names import column_letters, has_column, matching_columns
+from edgedistill_serve.grading.column_names import column_letters, fold_name, has_column, matching_columns
 from edgedistill_serve.grading.header_rows import HEADER_FIRST, HeaderRows, read_header
 from edgedistill_serve.grading.text_rows import TableRow, value_text
 
@@ -26,6 +26,8 @@ _MERGED = re.compile(rb"""<(?:\w+:)?mergeCell\b[^>]*\bref\s*=\s*["']([A-Z]+)(\d+
 _REFERENCE = re.compile(rb"""\br\s*=\s*["']([A-Z]+)(\d+)["']""")
 _TEXT_RESULT = re.compile(rb"""\bt\s*=\s*["']str["']""")
 _SHOWN = 5
+_MOST_HEADER_ROWS = 3
+"""Below the names."""
 _MOST_KEPT = 100_000
 
 
@@ -52,45 +54,66 @@ class SheetFacts:
 
 
 class Sheet:
-    """The first sheet of a workbook.
+    """A sheet of a workbook.
 
     Args:
         file: The xlsx file.
         name: Its name, for messages.
         inputs: Columns that are needed: their cells are texts, also if they look like numbers, and an empty one is an
             empty text.
-        rows: Where the header is.
+        rows: The sheet, and where its header is. Without a sheet, it is the first one whose header has the needed
+            columns, or else the first one.
 
     Attributes:
         header: The names of the columns.
         question_texts: By column, the texts of Qualtrics' second header row; empty for other sheets.
+        first_row: The first row after header rows that were recognised by their cells, or None.
         notes: What was assumed, such as that the last results of formulas are read.
+        faults: By column, why its cells cannot be used: merged cells, formulas that no program has computed.
+        where: The file, for messages; with the sheet, if there are several.
 
     Raises:
-        DataError: The file is not a workbook or has a password, there is no header, a needed column has merged cells or
-            formulas without a result, or openpyxl is not installed.
+        DataError: The file is not a workbook or has a password, there is no such sheet or no header, a needed column
+            has merged cells or formulas without a result, or openpyxl is not installed.
     """
 
     def __init__(self, file: BinaryIO, name: str, inputs: Collection[str], rows: HeaderRows = HEADER_FIRST) -> None:
-        self._name = name
         workbook = _open_workbook(file, name)
         try:
-            sheet = workbook.worksheets[0]
+            titles = [each.title for each in workbook.worksheets]
+            chosen, fitting = _choose_sheet(workbook, inputs, rows) if rows.sheet is None else (None, [])
+            sheet = workbook.worksheets[find_sheet(rows.sheet, titles, name) if chosen is None else chosen]
             facts = read_facts(file, sheet._worksheet_path)
             cells = sheet.iter_rows(values_only=True)
+        except DataError:
+            raise
         except Exception as error:  # noqa: BLE001  # a damaged file can raise any
             raise DataError(f"the file is not a valid workbook ({type(error).__name__})", where=name) from None
-        found = read_header(enumerate(self._read(cells), start=1), rows, name, _texts, inputs)
+        self._name = self.where = name if len(titles) == 1 else f"{name}, sheet {sheet.title!r}"
+        rows, of_names = _below_merged_names(facts.merged, rows, self.where)
+        found = read_header(enumerate(self._read(cells), start=1), rows, self.where, _texts, inputs)
         self.header, self.question_texts, self._records = found.names, found.texts, found.records
-        self._inputs = [matching_columns(each, self.header)[0] for each in inputs if has_column(each, self.header)]
-        others = [each.title for each in workbook.worksheets[1:]]
-        sheets = f"{name}: the sheet {sheet.title!r} is read, not {', '.join(map(repr, others[:_SHOWN]))}"
+        self.first_row = rows.first_row if of_names else found.first_row
+        matching = [matching_columns(each, self.header, letters=True) for each in inputs]
+        self._inputs = [each[0] for each in matching if len(each) == 1]
+        missing = [each for each, there in zip(inputs, matching, strict=True) if len(there) != 1]
+        others = [title for title in titles if title != sheet.title]
         self.notes = (
+            *of_names,
             *found.notes,
-            *([sheets] if others else []),
-            *self._check_merged(facts.merged, rows, [each for each in inputs if not has_column(each, self.header)]),
-            *self._check_formulas(facts, rows),
+            *([describe_choice(name, sheet.title, others, fitting)] if others and rows.sheet is None else []),
+            *self._check_merged(facts.merged, rows, missing),
+            *self._describe_formulas(facts),
         )
+        self.faults: dict[str, DataError] = {}
+        for cells_of, fault in (
+            (self._merged_columns(facts.merged, rows), _MERGED_CELLS),
+            (self._columns_not_computed(facts, rows), _NOT_COMPUTED),
+        ):
+            named = {self.header[place]: each for place, each in cells_of.items() if place < len(self.header)}
+            if wrong := [cell for column in self._inputs for cell in named.get(column, ())]:
+                raise self._fault(list(dict.fromkeys(wrong)), fault)
+            self.faults |= {column: self._fault(each, fault) for column, each in named.items()}
 
     def rows(self) -> Iterator[TableRow]:
         """Yield the rows with a value."""
@@ -115,36 +138,118 @@ class Sheet:
                 hint=f"If the names of the columns are in row {rows.header_row + 1}, say so: header_row: "
                 f"{rows.header_row + 1} in the section data, or --header-row {rows.header_row + 1}.",
             )
-        body = [each for each in merged if each.bottom > rows.header_row]
-        needed = {self.header.index(name) for name in self._inputs}
-        wrong = [
-            each
-            for each in body
-            for place in needed
-            if each.left <= place <= each.right and (each.bottom > each.top or place > each.left)
-        ]
-        if wrong:
-            raise DataError(
-                f"the cells {_listed(wrong)} are merged, so that only the first of them has a value",
-                where=self._name,
-                hint="Unmerge them in the spreadsheet, and fill in every row.",
-            )
-        if body:
+        if body := [each for each in merged if each.bottom >= (rows.first_row or rows.header_row + 1)]:
             yield f"{self._name}: the cells {_listed(body)} are merged; only the first of them has a value"
 
-    def _check_formulas(self, facts: SheetFacts, rows: HeaderRows) -> Iterator[str]:
-        body = [(column, row) for column, row in facts.not_computed if row >= rows.header_row]
-        needed = {self.header.index(name) for name in self._inputs}
-        if wrong := [f"{column_letters(column)}{row}" for column, row in body if column in needed]:
-            raise DataError(
-                f"the cells {_listed(wrong)} are formulas that no program has computed",
-                where=self._name,
-                hint="Open the file in a spreadsheet program, and save it; or replace the formulas by their values.",
-            )
+    def _merged_columns(self, merged: Sequence[_Range], rows: HeaderRows) -> dict[int, list[str]]:
+        """Return, by the place of a column, the merged cells below the header that leave some of its cells empty."""
+        found: dict[int, list[str]] = {}
+        for each in merged:
+            if each.bottom >= (rows.first_row or rows.header_row + 1):
+                for place in range(each.left, min(each.right + 1, len(self.header))):
+                    if each.bottom > each.top or place > each.left:
+                        found.setdefault(place, []).append(str(each))
+        return found
+
+    @staticmethod
+    def _columns_not_computed(facts: SheetFacts, rows: HeaderRows) -> dict[int, list[str]]:
+        found: dict[int, list[str]] = {}
+        for column, row in facts.not_computed:
+            if row >= rows.header_row:
+                found.setdefault(column, []).append(f"{column_letters(column)}{row}")
+        return found
+
+    def _fault(self, cells: Sequence[str], fault: tuple[str, str]) -> DataError:
+        return DataError(f"the cells {_listed(cells)} {fault[0]}", where=self._name, hint=fault[1])
+
+    def _describe_formulas(self, facts: SheetFacts) -> Iterator[str]:
         if facts.formulas:
-            computed = facts.formulas - len(facts.not_computed)
-            rest = f"; {len(facts.not_computed)} were never computed and are empty" if facts.not_computed else ""
-            yield f"{self._name}: {facts.formulas} cells are formulas; the last results of {computed} are read{rest}"
+            without = len(facts.not_computed)
+            rest = f"; {without} were never computed and are empty" if without else ""
+            read = f"the last results of {facts.formulas - without} are read"
+            yield f"{self._name}: {facts.formulas} cells are formulas; {read}{rest}"
+
+
+_MERGED_CELLS = (
+    "are merged, so that only the first of them has a value",
+    "Unmerge them in the spreadsheet, and fill in every row.",
+)
+_NOT_COMPUTED = (
+    "are formulas that no program has computed",
+    "Open the file in a spreadsheet program, and save it; or replace the formulas by their values.",
+)
+"""What is wrong with cells, and the fix."""
+
+
+def _below_merged_names(merged: Sequence[_Range], rows: HeaderRows, where: str) -> tuple[HeaderRows, list[str]]:
+    """Return where the header is, and a note if names are merged with cells below, which are a second header row."""
+    names = [
+        each
+        for each in merged
+        if each.top <= rows.header_row < each.bottom <= rows.header_row + _MOST_HEADER_ROWS and each.left == each.right
+    ]
+    if not names or rows.first_row is not None:
+        return rows, []
+    names.sort(key=lambda each: (each.left, each.top))
+    first = max(each.bottom for each in names) + 1
+    note = (
+        f"{where}: names of columns are merged with cells below ({_listed(names)}), so that the responses begin in row "
+        f"{first}: --first-row {first}"
+    )
+    return replace(rows, first_row=first), [note]
+
+
+def find_sheet(wanted: str | None, titles: Sequence[str], name: str) -> int:
+    """Return the place of a sheet.
+
+    Args:
+        wanted: Its name as a person gives it; None for the first one.
+        titles: The names of the sheets.
+        name: The file, for messages.
+
+    Raises:
+        DataError: There is no such sheet; the message has the names.
+    """
+    if wanted is None:
+        return 0
+    folded = [fold_name(title) for title in titles]
+    if wanted in titles:
+        return titles.index(wanted)
+    if folded.count(fold_name(wanted)) == 1:
+        return folded.index(fold_name(wanted))
+    raise DataError(
+        f"there is no sheet {wanted!r}", where=name, hint=f"The sheets are {_listed(list(map(repr, titles)))}."
+    )
+
+
+def _choose_sheet(workbook: Any, inputs: Collection[str], rows: HeaderRows) -> tuple[int, list[str]]:
+    """Return the place of the first sheet whose header has the needed columns, or 0, and the names of all of these."""
+    sheets = workbook.worksheets
+    if len(sheets) == 1 or not inputs:
+        return 0, []
+    found = [
+        place for place, sheet in enumerate(sheets) if all(has_column(each, _header_of(sheet, rows)) for each in inputs)
+    ]
+    return (found[0] if found else 0), [sheets[place].title for place in found]
+
+
+def _header_of(sheet: Any, rows: HeaderRows) -> list[str]:
+    number = rows.header_row
+    return next((_texts(cells) for cells in sheet.iter_rows(number, number, values_only=True)), [])
+
+
+def describe_choice(name: str, title: str, others: Sequence[str], fitting: Sequence[str] = ()) -> str:
+    """Return the note on the sheet that is read.
+
+    Args:
+        name: The file.
+        title: The sheet.
+        others: The other sheets.
+        fitting: The sheets that have the needed columns.
+    """
+    also = [repr(each) for each in fitting if each != title]
+    more = f"; {_listed(also)} {'has' if len(also) == 1 else 'have'} its columns, too" if also else ""
+    return f"{name}: the sheet {title!r} is read, not {_listed(list(map(repr, others)))}{more}: --sheet"
 
 
 def _open_workbook(file: BinaryIO, name: str) -> Any:
@@ -161,15 +266,25 @@ def _open_workbook(file: BinaryIO, name: str) -> Any:
         raise DataError(f"the file is not a valid workbook ({type(error).__name__})", where=name) from None
 
 
-def first_cells(file: BinaryIO, name: str, count: int) -> list[list[str]]:
-    """Return the first rows of the first sheet as texts, header rows included.
+def sheet_names(file: BinaryIO, name: str) -> list[str]:
+    """Return the names of the sheets of a workbook, those of charts left out.
+
+    Raises:
+        DataError: As `Sheet`.
+    """
+    return [sheet.title for sheet in _open_workbook(file, name).worksheets]
+
+
+def first_cells(file: BinaryIO, name: str, count: int, sheet: str | None = None) -> list[list[str]]:
+    """Return the first rows of a sheet, or of the first one, as texts, header rows included.
 
     Raises:
         DataError: As `Sheet`.
     """
     workbook = _open_workbook(file, name)
+    found = find_sheet(sheet, [each.title for each in workbook.worksheets], name)
     try:
-        return [_texts(cells) for cells in workbook.worksheets[0].iter_rows(max_row=count, values_only=True)]
+        return [_texts(cells) for cells in workbook.worksheets[found].iter_rows(max_row=count, values_only=True)]
     except Exception as error:  # noqa: BLE001
         raise DataError(f"the file cannot be read ({type(error).__name__})", where=name) from None
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from edgedistill_serve.errors import DataError
 
 _FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".xlsx": "xlsx"}
+_SPREADSHEETS = (".xls", ".xlsm", ".xlsb", ".xlt", ".xltx", ".ods", ".fods", ".numbers", ".gsheet")
 _COMPRESSIONS = (".gz", ".zst")
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 WRITTEN = ("csv", "tsv", "jsonl", "parquet")
@@ -49,6 +50,12 @@ def table_format(name: str, stated: str | None = None) -> TableFormat:
     kind = stated or (_FORMATS[suffix] if suffix else None)
     if kind is None or (compression and kind in ("parquet", "xlsx")):
         ending = "" if "." not in name else name[name.rindex(".") :]
+        if ending.lower() in _SPREADSHEETS:
+            raise DataError(
+                f"a file of the type {ending!r} cannot be read",
+                where=name[:300],
+                hint="Open it in a spreadsheet program, and save it as xlsx or as CSV UTF-8.",
+            )
         raise DataError(
             f"the suffix {ending!r} is not supported for tables",
             where=name[:300],

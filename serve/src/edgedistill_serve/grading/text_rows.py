@@ -98,6 +98,7 @@ class DelimitedText:
         header: The names of the columns.
         question_texts: By column, the texts of Qualtrics' second header row, with ``rows``; empty for other tables.
         notes: What was assumed about the header, with ``rows``.
+        first_row: The first row after header rows that were recognised by their cells, with ``rows``; or None.
 
     Raises:
         DataError: The header row is malformed or empty.
@@ -119,10 +120,11 @@ class DelimitedText:
         self._records = self._read()
         self.notes: tuple[str, ...] = ()
         self.question_texts: tuple[str, ...] = ()
+        self.first_row: int | None = None
         if rows is not None:
             found = read_header(self._records, rows, name, _readable, needed)
             self.header, self._width, self._records = found.names, found.width, found.records
-            self.notes, self.question_texts = found.notes, found.texts
+            self.notes, self.question_texts, self.first_row = found.notes, found.texts, found.first_row
             return
         first = next(self._records, (1, []))[1]
         if isinstance(first, DataError):

@@ -110,6 +110,7 @@ def reserved_label_names(task: Task) -> tuple[str, ...]:
 
 _QUOTED_CHARACTERS = 40
 _COLUMN_WORDS = 3
+_MOST_COLUMNS = 30
 
 
 def quote_label(text: str) -> str:
@@ -126,13 +127,12 @@ def quote_columns(names: Iterable[object]) -> str:
     A name of more than three words is probably a response, in a table without a header, and is not quoted.
     """
     texts = [str(name) for name in names]
-    return (
-        ", ".join(
-            text if len(text) <= _QUOTED_CHARACTERS and len(text.split()) <= _COLUMN_WORDS else _unquoted(text)
-            for text in texts
-        )
-        or "none"
-    )
+    shown = [
+        text if len(text) <= _QUOTED_CHARACTERS and len(text.split()) <= _COLUMN_WORDS else _unquoted(text)
+        for text in texts[:_MOST_COLUMNS]
+    ]
+    more = f" and {len(texts) - _MOST_COLUMNS} more" if len(texts) > _MOST_COLUMNS else ""
+    return ", ".join(shown) + more or "none"
 
 
 def _unquoted(text: str) -> str:

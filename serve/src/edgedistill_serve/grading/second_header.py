@@ -1,0 +1,134 @@
+"""A second header row: units, explanations, translations or coders' names below the names of the columns.
+
+It is recognised by its cells. A cell that is like the others of its column (a number among numbers, a code that occurs
+again) shows that the row is data. Without such a cell, two columns with a sign that the row is none make it a header:
+a text among numbers, a code that is nowhere else, a text in parentheses, a name such as "Open-Ended Response".
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgedistill_serve.grading.column_names import fold_name, is_usual_name
+
+SAMPLE_ROWS = 60
+"""Rows below the names that are looked at."""
+_LEAST_CELLS = 5
+"""Cells of a column below which nothing is said about it."""
+_TYPED = 0.9
+_SIGNS = 2
+_SHOWN_WORDS = 3
+_SHOWN_CELLS = 5
+_SHOWN_CHARACTERS = 40
+
+_NUMBER = re.compile(r"[-+]?[0-9][0-9.,:\u202f ]*%?")
+_TIME = re.compile(r"[0-9]{1,4}[-./][0-9]{1,2}[-./][0-9]{1,4}.*")
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+_IN_BRACKETS = re.compile(r"\(.*\)|\[.*\]|\{.*\}|<.*>", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What the cells of a row say about it.
+
+    Attributes:
+        count: Columns with a sign that the row is a header.
+        odd: The first cell that is unlike the others of its column, with the column, for messages; or empty.
+    """
+
+    count: int = 0
+    odd: str = ""
+
+    @property
+    def is_header(self) -> bool:
+        """Whether the row is read as a header."""
+        return self.count >= _SIGNS
+
+
+_DATA = Signs()
+
+
+def signs_of_header(names: Sequence[str], cells: Sequence[str], below: Sequence[Sequence[str]]) -> Signs:
+    """Return the signs that a row is a header and not data.
+
+    Args:
+        names: The names of the columns.
+        cells: The cells of the row.
+        below: Those of the rows below.
+
+    Example:
+        >>> rows = [["it melts", "cause"], ["it is cold", "none"]] * 5
+        >>> signs_of_header(["Response", "Code"], ["(open text)", "(AM)"], rows).is_header
+        True
+    """
+    count, odd, gap = 0, "", False
+    for place, name in enumerate(names):
+        text = cells[place].strip() if place < len(cells) else ""
+        column = [row[place].strip() for row in below if place < len(row)]
+        filled = [each for each in column if each]
+        if not text:
+            gap = gap or len(column) == len(filled) >= _LEAST_CELLS
+            continue
+        folded = {fold_name(each) for each in filled}
+        kind = _kind(text)
+        if fold_name(text) in folded or (kind and filled and _share(filled, kind) >= 0.5):
+            return _DATA
+        if _is_unlike(filled, folded):
+            odd = odd or f"{_cut(text)!r} in the column {_cut(name)!r}"
+            count += 1
+        elif _is_name(text):
+            count += 1
+    return Signs(count + (count > 0 and gap), odd)
+
+
+def describe_second_header(name: str, numbers: Sequence[int], rows: Sequence[Sequence[str]], first: int) -> str:
+    """Return the note on header rows below the names.
+
+    Args:
+        name: The file.
+        numbers: The numbers of the header rows.
+        rows: Their cells.
+        first: The number of the first row after them.
+    """
+    cells = [repr(_cut(cell)) for row in rows for cell in row if cell.strip()]
+    shown = ", ".join(cells[:_SHOWN_CELLS]) + (", \u2026" if len(cells) > _SHOWN_CELLS else "")
+    one = len(numbers) == 1
+    listed = f"row {numbers[0]}" if one else f"rows {numbers[0]} to {numbers[-1]}"
+    what = "looks like a second header row" if one else "look like header rows"
+    return (
+        f"{name}: {listed} ({shown}) {what} and {'is' if one else 'are'} not read: --first-row {first}. If "
+        f"{'it is a response' if one else 'they are responses'}: --first-row {numbers[0]}, or first_row: {numbers[0]} "
+        "in the section data"
+    )
+
+
+def _is_unlike(filled: Sequence[str], folded: set[str]) -> bool:
+    """Return whether a text that is none of these cells, and of no kind that they have, is unlike them."""
+    if len(filled) < _LEAST_CELLS:
+        return False
+    if any(_share(filled, kind) >= _TYPED for kind in _KINDS):
+        return True
+    return len(folded) <= len(filled) // 3  # codes, each of which occurs several times
+
+
+def _is_name(text: str) -> bool:
+    return _IN_BRACKETS.fullmatch(text) is not None or is_usual_name(text)
+
+
+_KINDS = ("time", "number", "email")
+
+
+def _kind(text: str) -> str:
+    kinds = zip(_KINDS, (_TIME, _NUMBER, _EMAIL), strict=True)
+    return next((kind for kind, pattern in kinds if pattern.fullmatch(text)), "")
+
+
+def _share(cells: Sequence[str], kind: str) -> float:
+    return sum(_kind(each) == kind for each in cells) / len(cells)
+
+
+def _cut(text: str) -> str:
+    """Return the first words of a cell, which may be a learner's."""
+    words = text.split()
+    short = " ".join(words[:_SHOWN_WORDS])[:_SHOWN_CHARACTERS]
+    return short if len(short) == len(" ".join(words)) else f"{short}\u2026"
