@@ -184,8 +184,8 @@ def test_the_sheet_with_the_most_responses_is_proposed_and_written(tmp_path):
     table = book_of(tmp_path / "in.xlsx", Instructions=[("Read this",)], Trial=few, Answers=many)
     new = project_from_table(table, tmp_path / "ice", TableOptions())
     assert new.notes[0] == (
-        "in.xlsx: the sheet 'Answers' (40 responses) is read, not 'Instructions' (no responses), 'Trial' (12 responses); "
-        "'Trial' has the same columns: copy all rows into one sheet; --sheet takes another"
+        "in.xlsx: the sheet 'Answers' (40 responses) is read, not 'Instructions' (no responses), 'Trial' (12 "
+        "responses); 'Trial' has the same columns: copy all rows into one sheet; --sheet takes another"
     )
     project = read_project(new.file)
     assert (project.data.sheet, len(read_records(project).splits.train)) == ("Answers", 24)
