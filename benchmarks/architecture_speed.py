@@ -59,10 +59,8 @@ def measure(name: str, data: Path, folder: Path) -> dict[str, Any]:
             scorer.score(rows)
             measured[architecture] = len(rows) / max(time.process_time() - start, 1e-9)
         rounds.append(measured)
-    tokens = scorers["bi-encoder"].score(rows)
     return {
         "max_tokens": max_tokens,
-        "tokens": round(statistics.mean(score.tokens for score in tokens), 1),
         "texts_per_second": {
             architecture: round(statistics.median(each[architecture] for each in rounds), 1)
             for architecture in ARCHITECTURES
