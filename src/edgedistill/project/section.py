@@ -9,10 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _log = logging.getLogger(__name__)
 
-Count: TypeAlias = Annotated[int, Field(ge=1)]
+Count: TypeAlias = Annotated[int, Field(ge=1, le=10**9)]
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
+"""NumPy takes no other seeds, and says so only when training begins."""
 File: TypeAlias = Annotated[Path, Field(strict=False)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-Rows: TypeAlias = Literal["all"] | Annotated[int, Field(ge=0)]
+Rows: TypeAlias = Literal["all"] | Annotated[int, Field(ge=0, le=10**9)]
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Learning: TypeAlias = Annotated[float, Field(ge=1e-9, lt=1)]
 """A learning rate. A smaller one changes no weight in 32 bits: the student would silently learn nothing."""

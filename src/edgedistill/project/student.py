@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from edgedistill.project.section import Count, Learning, Section
+from edgedistill.project.section import Count, Learning, Section, Seed
 
 
 class LoraSection(Section):
@@ -142,7 +142,7 @@ class ShrinkSection(Section):
     batch_size: Count = 16
     temperature: Annotated[float, Field(ge=0.1, le=100)] = 2.0
     """Distillation temperature: divides both students' logits."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
     export: bool = False
     """Whether to evaluate and export the smaller student instead of the first."""
 
@@ -168,7 +168,7 @@ class AssistantSection(Section):
     epochs: Count | None = None
     """Default: from ``preset``."""
     batch_size: Count = 16
-    seeds: Annotated[tuple[int, ...], Field(min_length=1, strict=False)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False)] = (0,)
     """One assistant is trained per seed; their probabilities are averaged."""
 
     @model_validator(mode="after")
@@ -222,7 +222,7 @@ class StudentSection(Section):
     """How long to train. Learning rate and epochs follow from the number of training rows and the backbone
     (`edgedistill.student.presets`), except those that ``search`` gives."""
     search: SearchSection = SearchSection()
-    seeds: Annotated[tuple[int, ...], Field(min_length=1, strict=False)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False)] = (0,)
     prior_correction: Literal["auto"] | bool = "auto"
     """Whether constants are added to the logits so that the student's label shares on the validation rows are those of
     the human codes (`edgedistill.student.prior_correction`). ``auto``: where most training rows have a label of a

@@ -89,8 +89,8 @@ class TeacherSection(Section):
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 16
     tries: Annotated[int, Field(ge=1, le=20)] = 6
     """Attempts per answer before the response is set aside."""
-    timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
-    max_output_tokens: Count = 300
+    timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 300
     ties: Literal["set_aside", "first_vote", "logprobs", "confidence"] = "set_aside"
     """How ties are resolved: set the row aside, take the tied label of the earliest vote, or the more probable one, by
     log probabilities or by stated confidence."""

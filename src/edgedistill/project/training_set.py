@@ -38,7 +38,7 @@ class GenerateSection(Section):
         "who writes in a second language and makes small mistakes",
     )
     """Each completes the sentence: The writer is somebody …"""
-    max_output_tokens: Count = 2000
+    max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
     near_duplicate: Annotated[float, Field(gt=0, le=1)] = 0.8
     """Jaccard similarity of character trigrams at which two texts count as duplicates."""
     regrade_votes: Count = 1
