@@ -119,8 +119,7 @@ def read_label_file(project: Project, file: Path, columns: Sequence[str], sheet:
     path, data = project.folder / file, project.data
     is_human = _same_file(path, project.folder / data.human)
     header = data.header if is_human else HEADER_FIRST
-    if sheet is not None or path.suffix.lower() != ".xlsx":
-        header = replace(header, sheet=sheet)
+    header = replace(header, sheet=(sheet or header.sheet) if path.suffix.lower() == ".xlsx" else None)
     table = read_labels(path, columns, header)
     rows, notes = list(table.rows), [*table.notes]
     if "id" not in table.columns and "id" in data.columns:

@@ -55,7 +55,7 @@ def _coding(project: Project) -> tuple[str, ...]:
     if any(teacher.few_shot_choice == "similar" for teacher in project.asked):
         paths += ["project.student.backbone", "project.student.max_tokens"]
     if len(project.asked) < len(project.panel):  # a table of labels is read as the project says of its own tables
-        paths += [f"project.data.{name}" for name in ("human", "header_row", "first_row", "columns", "ids")]
+        paths += [f"project.data.{name}" for name in ("human", "header_row", "first_row", "sheet", "columns", "ids")]
     return tuple(paths)
 
 
@@ -125,6 +125,7 @@ _TABLE_SETTINGS = tuple(
         "columns",
         "header_row",
         "first_row",
+        "sheet",
         "html",
         "ids",
         "label_spelling",

@@ -133,6 +133,7 @@ CHANGES: dict[str, Any] = {
         {"data.header_row": 2, "data.human": "below-human.csv", "data.unlabelled": "below-responses.csv"}
     ),
     "data.first_row": 3,
+    "data.sheet": "Answers",
     "data.unlabelled": "others-unlabelled.csv",
     "data.reviewed": "others-reviewed.csv",
     "data.group_by": "learner",
@@ -276,6 +277,7 @@ CHANGES: dict[str, Any] = {
 """By field, another value."""
 OF_EXISTING_LABELS: dict[str, Any] = {
     "teacher.labels": "gpt3.csv",
+    "teacher.sheet": "Runs",
     "teacher.name": "somebody",
     "teacher.model": "n",
     "teacher.id_column": "same",
