@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgedistill.agreement.bootstrap import bootstrap_groups, required
-from edgedistill.agreement.confusion import check_groups, check_lengths, confusion_matrix, encode_labels
+from edgedistill.agreement.confusion import check_groups, check_lengths, check_rows, confusion_matrix, encode_labels
 from edgedistill.agreement.draws import averages_of, draw_confusions, label_agreement
 from edgedistill.agreement.multilabel import encode_label_sets, label_set_agreement
 from edgedistill.agreement.types import Agreement, Estimate, LabelAgreement
@@ -53,6 +53,8 @@ def agreement(
     if not (task is None or isinstance(task, Task)):
         raise ArgumentError(f"task must be a Task, not {type(task).__name__}")
     reference, coded = _labels(reference, "reference"), _labels(coded, "coded")
+    if groups is not None:
+        check_rows(groups, "groups", "a group")
     groups = None if groups is None else bootstrap_groups([None if is_missing(each) else each for each in groups])
     check_lengths(reference, coded=coded)
     task = task or Task("nominal", tuple(map(Label, sorted({*reference, *coded}))), ("response",))
@@ -65,10 +67,9 @@ def agreement(
     return _agreement(reference, coded, task, groups, positive, resamples, seed)
 
 
-def _labels(coding: object, name: str) -> list[str]:
+def _labels(coding: Iterable[object], name: str) -> list[str]:
     """The labels of a coding, each of them text."""
-    if isinstance(coding, str) or not isinstance(coding, Iterable) or getattr(coding, "ndim", 1) != 1:
-        raise ArgumentError(f"{name} must be a list, an array or a Series with a label per row")
+    check_rows(coding, name)
     labels = list(coding)
     for place, label in enumerate(labels, start=1):
         if not isinstance(label, str) or not label:

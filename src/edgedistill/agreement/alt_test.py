@@ -27,7 +27,7 @@ from scipy.stats import false_discovery_control, norm, t
 
 from edgedistill.agreement.agreement import is_missing
 from edgedistill.agreement.bootstrap import Rows, bootstrap_groups, mean_figure, required, share_figure
-from edgedistill.agreement.confusion import Counts, Values, check_groups, encode_labels
+from edgedistill.agreement.confusion import Counts, Values, check_groups, check_rows, encode_labels
 from edgedistill.agreement.inter_coder import one_label_notes
 from edgedistill.agreement.multilabel import encode_label_sets
 from edgedistill.agreement.types import Estimate
@@ -201,6 +201,8 @@ def alt_test(
     machine = _texts(labels, "labels")
     codes = {str(name): _texts(column, str(name)) for name, column in coders.items()}
     _check_coders(machine, codes)
+    if groups is not None:
+        check_rows(groups, "groups", "a group")
     check_groups(len(machine), None if groups is None else ["" for _ in groups], resamples)
     named = None if groups is None else bootstrap_groups([None if is_missing(each) else each for each in groups])
     if task is None:
@@ -290,8 +292,7 @@ def _check_numbers(epsilon: float, alpha: float, least_rows: int, decision: str)
 
 def _texts(column: Iterable[str | None], name: str) -> list[str | None]:
     """Return the labels of a column, None for missing ones."""
-    if isinstance(column, str) or not isinstance(column, Iterable):
-        raise ArgumentError(f"{name} must be a list, an array or a Series with a label per row")
+    check_rows(column, name)
     texts: list[str | None] = []
     for place, value in enumerate(column, start=1):
         missing = is_missing(value) or (isinstance(value, str) and not value.strip())

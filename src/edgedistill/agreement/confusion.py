@@ -4,13 +4,13 @@ A matrix counts rows by reference label and coded label. Each statistic equals t
 the rows of the matrix; undefined values are NaN.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.errors import DataError
+from edgedistill.errors import ArgumentError, DataError
 from edgedistill_serve.task.task import Task, quote_label
 
 Counts: TypeAlias = NDArray[np.int64]
@@ -143,21 +143,38 @@ def check_lengths(reference: Sequence[object], **codings: Sequence[object]) -> N
         codings: The other codings by name, for messages.
 
     Raises:
+        ArgumentError: A coding is not a list, an array or a Series.
         DataError: There are no rows, or lengths differ.
     """
-    if not reference:
+    for name, coding in {"reference": reference, **codings}.items():
+        check_rows(coding, name)
+    if len(reference) == 0:
         raise DataError("there are no rows to compare")
     for name, coding in codings.items():
         if len(coding) != len(reference):
             raise DataError(f"there are {len(reference)} reference labels but {len(coding)} {name} labels")
 
 
+def check_rows(given: object, name: str, what: str = "a label") -> None:
+    """Check that an argument has a value per row, in the order of the rows.
+
+    Raises:
+        ArgumentError: It is one text, whose letters would be rows, a mapping, a set, a table, or not iterable.
+    """
+    unordered = isinstance(given, (str, bytes, bytearray, Mapping, Set))
+    if unordered or not isinstance(given, Iterable) or getattr(given, "ndim", 1) != 1:
+        raise ArgumentError(f"{name} must be a list, an array or a Series with {what} per row")
+
+
 def check_groups(rows: int, groups: Sequence[str] | None, resamples: int) -> None:
     """Check the arguments of a bootstrap.
 
     Raises:
+        ArgumentError: The groups are not a list, an array or a Series.
         DataError: The number of groups is not the number of rows, or there are no resamples.
     """
+    if groups is not None:
+        check_rows(groups, "groups", "a group")
     if groups is not None and len(groups) != rows:
         raise DataError(f"there are {rows} rows but {len(groups)} groups")
     if resamples < 1:

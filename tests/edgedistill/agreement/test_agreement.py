@@ -3,11 +3,12 @@
 import io
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from edgedistill.agreement import Agreement, agreement, agreement_table
+from edgedistill.agreement import Agreement, agreement, agreement_table, compare
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill_serve.task.task import Label, Task
 
@@ -52,10 +53,30 @@ def test_a_missing_label_and_one_that_is_not_text_are_refused(task, label, messa
         agreement([label, *HUMAN[1:]], CODED, task)
 
 
-@pytest.mark.parametrize("coding", ["correct", None, pd.DataFrame({"label": HUMAN})])
+NO_COLUMNS = ["correct", b"correct", None, 5, pd.DataFrame({"label": HUMAN}), {"correct": 1}, set(HUMAN), np.array("x")]
+
+
+@pytest.mark.parametrize("coding", NO_COLUMNS, ids=lambda given: type(given).__name__)
 def test_a_coding_that_is_not_a_column_of_labels_is_refused(coding):
-    with pytest.raises(ArgumentError, match="reference must be a list, an array or a Series"):
-        agreement(coding, CODED)
+    for codings in ((coding, CODED), (CODED, coding)):
+        with pytest.raises(ArgumentError, match="must be a list, an array or a Series with a label per row"):
+            agreement(*codings)
+    for codings in ((coding, CODED, CODED), (HUMAN, coding, CODED), (HUMAN, CODED, coding)):
+        with pytest.raises(ArgumentError, match="must be a list, an array or a Series with a label per row"):
+            compare(*codings, TASK)
+
+
+@pytest.mark.parametrize("column", [list, tuple, np.array, pd.Series])
+def test_two_codings_in_any_kind_of_column_are_compared(column):
+    assert compare(column(HUMAN), column(CODED), column(HUMAN), TASK) == compare(HUMAN, CODED, HUMAN, TASK)
+
+
+@pytest.mark.parametrize("groups", ["xyxyxy", b"xyxyxy", {"x": 1}, {"x"}, 5], ids=lambda given: type(given).__name__)
+def test_groups_that_are_not_a_column_are_refused(groups):
+    with pytest.raises(ArgumentError, match="groups must be a list, an array or a Series with a group per row"):
+        agreement(HUMAN, CODED, TASK, groups=groups)
+    with pytest.raises(ArgumentError, match="groups must be a list, an array or a Series with a group per row"):
+        compare(HUMAN, CODED, CODED, TASK, groups=groups)
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), pd.NA])

@@ -152,9 +152,5 @@ def test_no_script_uses_a_plain_object_as_a_map_with_keys_of_users():
             is_place = PLACES.fullmatch(key) or key.startswith('"')
             if not is_place and short not in FIXED_KEYS and short.split(".")[-1] not in FIXED_KEYS:
                 found.append(f"{script.name}: {name}")
-        found += [
-            f"{script.name}: {each}"
-            for each in re.findall(r"[\w.]+ in [\w.]+\)", code)
-            if "Symbol" not in each
-        ]
+        found += [f"{script.name}: {each}" for each in re.findall(r"[\w.]+ in [\w.]+\)", code) if "Symbol" not in each]
     assert not found, "\n".join(found)
