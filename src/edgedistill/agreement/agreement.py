@@ -67,7 +67,7 @@ def agreement(
     return _agreement(reference, coded, task, groups, positive, resamples, seed)
 
 
-def _labels(coding: Iterable[object], name: str) -> list[str]:
+def _labels(coding: Iterable[str], name: str) -> list[str]:
     """The labels of a coding, each of them text."""
     check_rows(coding, name)
     labels = list(coding)
