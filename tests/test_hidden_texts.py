@@ -14,7 +14,7 @@ from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Label, Task, join_labels, split_labels
 
 SECRET = "I am Ada Lovelace and I think the current runs back, because it is a circuit"
-PACKAGES = ("edgedistill_serve", "edgedistill.data", "edgedistill.generation", "edgedistill.teacher")
+PACKAGES = ("edgedistill_serve", "edgedistill_export", "edgedistill")
 WITH_TEXTS = {
     *("inputs", "context", "response", "question", "reference_answer", "responses", "sequences", "content", "values"),
     *("raw", "word", "messages", "request", "answer", "user", "named", "objects", "after", "text", "alternatives"),

@@ -1,7 +1,7 @@
 """Agreement of two codings of the same responses: figures with intervals, and tables of them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -67,7 +67,7 @@ def agreement(
     return _agreement(reference, coded, task, groups, positive, resamples, seed)
 
 
-def _labels(coding: Iterable[str], name: str) -> list[str]:
+def _labels(coding: Iterable[Any], name: str) -> list[str]:
     """The labels of a coding, each of them text."""
     check_rows(coding, name)
     labels = list(coding)
