@@ -66,7 +66,7 @@ from edgedistill.data import read_records
 from edgedistill.errors import ArgumentError, EdgeDistillError, Paused
 from edgedistill.project.reading import PROJECT_FILE
 from edgedistill.runnable_project import Project
-from edgedistill_serve.cli.terminal import escape_unencodable, one_line
+from edgedistill_serve.cli.terminal import end_with, one_line, prepare_streams
 from edgedistill_serve.task.task import INPUTS
 
 if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
@@ -480,12 +480,14 @@ app.command("web")(web)
 
 def main() -> None:
     """Run the command line; an `EdgeDistillError` becomes one line and its exit code."""
-    escape_unencodable()
+    prepare_streams()
     try:
         app()
     except EdgeDistillError as error:
         sys.stderr.write(f"edgedistill: {one_line(complete_commands(str(error)))}\n")
         sys.exit(error.exit_code)
+    except OSError as error:
+        end_with(error, "edgedistill")
     except KeyboardInterrupt:
         sys.stderr.write("edgedistill: stopped; finished work is kept, and the same command continues from there\n")
         sys.exit(130)

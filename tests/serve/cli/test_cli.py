@@ -1,11 +1,14 @@
 """The command line as a process, with its output and its exit code."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -225,3 +228,18 @@ def test_grade_says_which_columns_can_be_meant(bundle, tmp_path):
     assert "Did you mean B ('2. Explain why.')?" in error_line(ended)
     ended = run("grade", bundle.folder, tmp_path / "in.csv", tmp_path / "out.csv", "--column", "answer=Name")
     assert "--column: 'answer' is not known. Use response" in error_line(ended)
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names of files are Unicode there")
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_a_file_whose_name_is_no_utf8_is_graded_and_named_with_escapes(bundle, tmp_path, form):
+    given, out = (
+        os.fsdecode(os.fsencode(tmp_path) + name) for name in (b"/in\xff.csv", f"/out\xff.{form}".encode("latin-1"))
+    )
+    Path(given).write_text("id,response\n1,hello\n2,a,b,c\n")
+    for flags in ([], ["--force"]):
+        ended = run("grade", bundle.folder, given, out, "--json", *flags)
+        assert ended.returncode == 0, ended.stderr
+        assert json.loads(ended.stdout)["out"] == out
+        assert all(json.loads(line) for line in ended.stderr.splitlines())
+    assert "in\\udcff.csv" in Path(f"{out}.rejected.csv").read_text("utf-8")

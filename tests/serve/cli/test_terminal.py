@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ LABEL = "новый 漢字 é — \U0001f44d"
 
 
 def printed(code: str, encoding: str) -> bytes:
-    program = f"from edgedistill_serve.cli.terminal import *\nescape_unencodable()\nlabel = {LABEL!a}\n{code}"
+    program = f"from edgedistill_serve.cli.terminal import *\nprepare_streams()\nlabel = {LABEL!a}\n{code}"
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
@@ -47,3 +49,48 @@ def test_no_text_controls_the_terminal(control: str, capsys: pytest.CaptureFixtu
     assert control not in out.removesuffix("\n")
     assert "\x1b" not in printable(control)
     assert len(one_line(f"first{control}second\n third").splitlines()) == 1
+
+
+FULL = Path("/dev/full")
+COMMANDS = [
+    ("edgedistill_serve.cli.main", "key", "new", "one"),
+    ("edgedistill_serve.cli.main", "key", "new", "one", "--json"),
+    ("edgedistill.cli", "--help"),
+    ("edgedistill.cli", "backbones", "list"),
+]
+
+
+def ended(module: str, *words: str, before: str = "", stdout: Any = None) -> "subprocess.CompletedProcess[str]":
+    program = [sys.executable, "-c", f"{before}\nfrom {module} import main\nmain()", *words]
+    return subprocess.run(program, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_stdout_that_takes_nothing_ends_a_command_with_one_line(command: tuple[str, ...]) -> None:
+    with FULL.open("w") as full:
+        done = ended(*command, stdout=full)
+    line = done.stderr.splitlines()[-1]
+    assert done.returncode == 2
+    assert line.endswith("the output cannot be written (No space left on device)")
+    assert "Traceback" not in done.stderr
+    assert "ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_command_whose_streams_are_closed_does_its_work(command: tuple[str, ...]) -> None:
+    before = "import os, sys\nos.close(1), os.close(2)\nsys.stdout = sys.stderr = None"  # as Python begins then
+    assert ended(*command, before=before).returncode == 0
+
+
+def test_an_error_of_the_system_that_nobody_expected_is_one_line() -> None:
+    before = "import tempfile\nfrom edgedistill_serve.cli import main as cli\n"
+    for fault, line in {
+        "FileNotFoundError(2, 'No usable temporary directory found in [/tmp]')": (
+            "error: No usable temporary directory found in [/tmp]. Name a folder that can be written with TMPDIR.\n"
+        ),
+        "PermissionError(13, 'x', 'a\\nfile')": "error: a file: Permission denied\n",
+    }.items():
+        raising = f"{before}def app():\n    raise {fault}\ncli.app = app"
+        done = ended("edgedistill_serve.cli.main", before=raising)
+        assert (done.returncode, done.stderr) == (2, line)

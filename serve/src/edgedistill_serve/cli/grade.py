@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import Manifest
 from edgedistill_serve.bundle.verdict import describe_verdict
-from edgedistill_serve.cli.terminal import BUNDLE, JSON, PUBLIC_KEY, THREADS, ProgressLine, one_line, write
+from edgedistill_serve.cli.terminal import BUNDLE, JSON, PUBLIC_KEY, THREADS, ProgressLine, as_text, one_line, write
 from edgedistill_serve.grading.column_names import parse_columns
 from edgedistill_serve.grading.dialects import check_delimiter, check_encoding
 from edgedistill_serve.grading.grade import PART_ROWS, GradingCounts, GradingStopped
@@ -275,7 +274,7 @@ class _Report:
         return round(speed, 1), round((1 - share) * seconds / (share - self._first_share), 1)
 
     def _event(self, content: Any) -> None:
-        sys.stderr.write(f"{msgspec.json.encode(content).decode()}\n")
+        sys.stderr.write(f"{as_text(content)}\n")
         sys.stderr.flush()
 
 

@@ -22,8 +22,9 @@ from edgedistill_serve.cli.terminal import (
     JSON,
     PUBLIC_KEY,
     as_text,
-    escape_unencodable,
+    end_with,
     one_line,
+    prepare_streams,
     write,
     write_table,
 )
@@ -53,12 +54,14 @@ app.add_command(key_pair)
 def main() -> None:
     """Run the command line. An `EdgeDistillError` is written as one line to stderr and sets the exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    escape_unencodable()
+    prepare_streams()
     try:
         app()
     except EdgeDistillError as error:
         sys.stderr.write(f"error: {one_line(error)}\n")
         sys.exit(error.exit_code)
+    except OSError as error:
+        end_with(error, "error")
 
 
 @app.command(epilog='Example: edgedistill-serve score bundle "You worked hard on this."')

@@ -1,12 +1,15 @@
 """Shared arguments and options of the commands, and output of lines, JSON, tables and progress."""
 
+import errno
 import io
+import json
+import os
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import msgspec
@@ -26,13 +29,20 @@ THREADS = click.option(
 )
 
 
+_OF_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+"""Errors of writing, which have no name of a file; those of other files than stdout are handled where they arise."""
 _UPDATE_SECONDS = 0.2
 """Shortest time between two updates of the progress line."""
 
 
 def as_text(value: Any) -> str:
     """Return strings unchanged, and other values as JSON."""
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    if isinstance(value, str):
+        return value
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:  # half a character, of the name of a file that is not UTF-8
+        return json.dumps(msgspec.to_builtins(value))
 
 
 def write(content: Any) -> None:
@@ -60,8 +70,13 @@ def write_json(text: str) -> None:
     sys.stdout.flush()
 
 
-def escape_unencodable() -> None:
-    r"""Write characters that stdout or stderr cannot encode as escapes, such as ``\\u6f22``, instead of failing."""
+def prepare_streams() -> None:
+    r"""Write characters that stdout or stderr cannot encode as escapes, such as ``\\u6f22``, instead of failing.
+
+    What is written to a stream that the caller has closed is discarded.
+    """
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # until the process ends
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             with suppress(OSError):  # a file that was replaced by a pipe under the stream, which then cannot seek
@@ -71,6 +86,31 @@ def escape_unencodable() -> None:
 def one_line(error: object) -> str:
     """Return an error message as one printable line."""
     return printable(" ".join(str(error).split()))
+
+
+def end_with(error: OSError, program: str) -> NoReturn:
+    """End the process with exit code 2 for an error of the operating system that no command expected, in one line.
+
+    Args:
+        error: The error.
+        program: The beginning of the line.
+    """
+    what, hint = error.strerror or type(error).__name__, ""
+    if isinstance(error.filename, str | bytes):
+        what = f"{os.fsdecode(error.filename)}: {os.strerror(error.errno) if error.errno else what}"
+    elif error.errno in _OF_WRITING:
+        what = f"the output cannot be written ({what})"
+    elif "temporary directory" in what:
+        hint = ". Name a folder that can be written with TMPDIR."
+    try:
+        sys.stdout.flush()
+    except OSError:  # what could not be written is not tried once more at the exit
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):
+        sys.stderr.write(f"{program}: {one_line(what + hint)}\n")
+        sys.stderr.flush()
+    sys.exit(2)
 
 
 def write_table(rows: Sequence[tuple[str, str]]) -> None:

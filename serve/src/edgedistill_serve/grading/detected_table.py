@@ -11,7 +11,7 @@ from edgedistill_serve.errors import DataError
 from edgedistill_serve.grading.dialects import Dialect
 from edgedistill_serve.grading.sources import OpenRows, Reading, find_dialect, open_rows
 from edgedistill_serve.grading.spreadsheets import first_cells, sheet_names
-from edgedistill_serve.grading.storage import local_file
+from edgedistill_serve.grading.storage import local_file, readable_name
 from edgedistill_serve.grading.table_formats import DELIMITERS, table_format
 from edgedistill_serve.grading.table_reader import read_columns, read_rows
 from edgedistill_serve.grading.text_rows import RejectedRow, TableRow, check_header, read_first_records
@@ -71,19 +71,19 @@ def read_detected(path: Path, reading: Reading) -> DetectedTable:
     if reading.header.sheet is not None and form.kind != "xlsx":
         raise DataError("only xlsx files have sheets", where=path.name, hint="Leave out --sheet.")
     if form.kind == "parquet":
-        return DetectedTable(path.name, read_columns(path), tuple(read_rows(path)))
+        return DetectedTable(readable_name(path), read_columns(path), tuple(read_rows(path)))
     usual = DELIMITERS.get(form.kind, "")
     file = local_file(path)
     dialect = None if form.kind == "xlsx" else find_dialect(file, usual, reading)
     with open_rows(file, dialect, reading) as opened:
         if opened.header is not None:
-            check_header(opened.header, f"{path.name}, row {reading.header.header_row}")
+            check_header(opened.header, f"{readable_name(path)}, row {reading.header.header_row}")
         rows = tuple(_accepted(opened))
         columns = opened.header or tuple(dict.fromkeys(name for row in rows for name in row.values))
         detected = dialect is not None and (dialect.encoding, dialect.delimiter) != ("utf-8", usual)
-        notes = (*([f"{path.name} is read as {dialect}"] if detected else []), *opened.notes)
+        notes = (*([f"{readable_name(path)} is read as {dialect}"] if detected else []), *opened.notes)
         return DetectedTable(
-            path.name,
+            readable_name(path),
             columns,
             rows,
             notes,

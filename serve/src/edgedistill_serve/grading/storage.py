@@ -413,7 +413,7 @@ def _local_inputs(given: str, suffixes: tuple[str, ...]) -> list[InputFile]:
             paths = [each for each in root.glob(str(path.relative_to(root))) if each.is_file()]
         else:
             size = path.stat().st_size if path.is_file() else None
-            return [InputFile(path.name, str(path), size, partial(_open_path, path))]
+            return [InputFile(readable_name(path), str(path), size, partial(_open_path, path))]
     except (OSError, ValueError, NotImplementedError) as error:  # pathlib raises the last one for some patterns
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"the file cannot be read ({reason})", where=given[:300]) from None
@@ -421,9 +421,17 @@ def _local_inputs(given: str, suffixes: tuple[str, ...]) -> list[InputFile]:
     return [local_file(each) for each in sorted(paths)]
 
 
+def readable_name(path: Path) -> str:
+    r"""Return the name of a file as text that can be written anywhere.
+
+    Bytes that are not UTF-8 become escapes, such as ``\\udcff``.
+    """
+    return path.name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def local_file(path: Path) -> InputFile:
     """Return a file of this machine."""
-    return InputFile(path.name, str(path), path.stat().st_size, partial(_open_path, path))
+    return InputFile(readable_name(path), str(path), path.stat().st_size, partial(_open_path, path))
 
 
 def _open_path(path: Path) -> BinaryIO:
