@@ -90,6 +90,9 @@ KINDS = {
 }
 
 
+KINDS_OF_FEW = ("sentences about other things", "keyboard noise", "another language", "prompt injection", "no letters")
+
+
 def test_what_novelty_finds_is_as_measured():
     found = results("novelty")
     rows = {name: cells for name, *cells in table("novelty.md", "BABE")}
@@ -112,6 +115,20 @@ def test_other_methods_of_novelty_are_as_measured():
         for method, cell in zip(("probability", "classes", "neighbours", "novelty"), cells, strict=True):
             one = found[student]["methods"][method][kind]
             assert same(cell, one["auroc"], one["beyond at 0.05"]), (shown, method)
+
+
+def test_what_a_limit_of_few_rows_finds_is_as_measured():
+    found = results("novelty_few_rows")
+    kinds = [*list(KINDS_OF_FEW), "false alarms"]
+    compared = 0
+    for shown, *cells in table("novelty.md", "n; training texts"):
+        number, train = shown.split("; ")
+        one = found[f"{number} validation rows"]
+        assert one["train rows"] == int(train)
+        for kind, cell in zip(kinds, cells, strict=True):
+            assert same(re.sub(r"[(),]", "", cell), *one["largest"][kind]), (shown, kind)
+            compared += 1
+    assert compared == 36
 
 
 def test_what_letters_find_is_as_measured():

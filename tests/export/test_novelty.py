@@ -14,6 +14,7 @@ from edgedistill_export.convert.exporter import by_torch_alone, to_onnx
 from edgedistill_export.novelty import (
     LEAST_TEXTS,
     choose_limit,
+    expected_alarms,
     fit_novelty,
     least_rows,
     read_vectors,
@@ -190,21 +191,43 @@ def test_a_plan_without_training_texts_gives_graphs_without_a_second_output(tmp_
 
 
 @pytest.mark.parametrize("texts", [1, LEAST_TEXTS - 1])
-def test_with_too_few_training_texts_no_novelty_is_measured_and_a_note_says_so(tmp_path, texts):
+def test_with_too_few_training_texts_every_response_goes_to_a_person_and_that_is_said(tmp_path, texts):
     result = export(tmp_path, training=texts)
     assert result.bundle.manifest.novelty is None
     (note,) = result.notes
     assert note == (
-        f"Novelty is not measured: there are {texts} distinct training texts, and {LEAST_TEXTS} are needed."
+        f"Novelty is not measured: there are {texts} distinct training texts, and {LEAST_TEXTS} are needed, so that "
+        "every response goes to a person."
     )
+    scores = Scorer(result.bundle, threads=1).score(["quantum physics and cats are fun", TEXTS[0]])
+    assert [(score.decision, score.reason) for score in scores] == [("review", "unlike training")] * 2
+    card = " ".join((result.bundle.folder / "README.md").read_text().split())
+    assert "responses unlike them cannot be recognized, so that every response goes to a person." in card
 
 
-def test_with_too_few_validation_rows_it_is_measured_and_not_limited(tmp_path):
-    result = export(tmp_path, validation=18)
-    assert result.bundle.manifest.novelty.false_alarms is None
-    assert result.bundle.manifest.review.max_novelty is None
+def test_with_few_validation_rows_the_most_novel_one_sets_the_limit_and_that_is_said(tmp_path):
+    result = export(tmp_path, validation=12)
+    fit, limit = result.bundle.manifest.novelty, result.bundle.manifest.review.max_novelty
+    assert (fit.validation_rows, fit.flagged, fit.false_alarms) == (12, 0, pytest.approx(1 / 13))
     (note,) = result.notes
-    assert note == ("Novelty is not limited: 5.00% false alarms need 19 readable validation rows, and there are 18.")
+    assert note == (
+        "5.00% false alarms of novelty need 19 readable validation rows, and there are 12: the most novel of them sets "
+        "the limit, and of responses like them up to 7.69% go to a person for it."
+    )
+    card = " ".join((result.bundle.folder / "README.md").read_text().split())
+    assert (
+        "0 of 12 validation rows, and of responses like them at most 7.69% are expected to. The most novel validation "
+        "row sets the limit: they are too few for another one."
+    ) in card
+    scores = Scorer(result.bundle, threads=1).score([*TEXTS, *UNLIKE])
+    assert any(score.reason == "unlike training" for score in scores)
+    assert all(score.novelty > limit for score in scores if score.reason == "unlike training")
+    assert all(score.reason for score in scores if score.novelty > limit)
+
+
+def test_without_a_limit_few_rows_change_nothing(tmp_path):
+    result = export(tmp_path, training=LEAST_TEXTS - 1, false_alarms=None)
+    assert result.bundle.manifest.review.max_novelty is None
     assert Scorer(result.bundle, threads=1).score(["ok"])[0].reason is None
 
 
@@ -259,8 +282,15 @@ def test_without_a_validation_text_there_is_no_typical_distance():
 @pytest.mark.parametrize(("share", "rows"), [(0.05, 19), (0.01, 99), (0.5, 1), (0.02, 49)])
 def test_a_limit_needs_as_many_rows_that_one_of_them_is_the_share(share, rows):
     assert least_rows(share) == rows
-    assert choose_limit(np.arange(rows - 1), share) is None
     assert choose_limit(np.arange(rows), share) == pytest.approx(rows - 1, rel=1e-3)
+    assert expected_alarms(rows, share) == pytest.approx(share)
+    assert expected_alarms(rows - 1, share) == pytest.approx(1 / rows)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 18])
+def test_with_fewer_rows_the_largest_one_is_the_limit(rows):
+    assert choose_limit(np.arange(rows), 0.05) == pytest.approx(rows - 1, rel=1e-3)
+    assert choose_limit([], 0.05) is None
 
 
 def test_of_further_responses_no_more_than_the_share_is_expected_beyond_the_limit():

@@ -11,10 +11,12 @@ import numpy as np
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.errors import ExportFailed
 from edgedistill_export.novelty import (
-    LEAST_TEXTS,
     NoveltyModel,
+    cannot_measure,
     choose_limit,
+    expected_alarms,
     fit_novelty,
+    least_rows,
     read_vectors,
     too_few_rows,
     write_with_novelty,
@@ -31,7 +33,7 @@ from edgedistill_export.verify.parity import (
     graph_novelty,
     measure_step,
 )
-from edgedistill_serve.bundle.manifest import NoveltyFit, Precision, ReviewRule
+from edgedistill_serve.bundle.manifest import REVIEW_ALL, NoveltyFit, Precision, ReviewRule
 from edgedistill_serve.errors import BundleError, ScoringFailed
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.session import Session
@@ -160,8 +162,9 @@ def add_tuned(
 def add_novelty(measured: ExportStages, work: Path, student: Checkpoint, plan: ExportPlan, rows: Rows) -> ExportStages:
     """Let each graph compute the novelty of a text, and choose its limit on the validation rows.
 
-    Every graph gets the distribution of its own vectors, so that one limit fits all. Of graphs without a vector, or
-    with too few training texts, no novelty is known, and a note says so.
+    Every graph gets the distribution of its own vectors, so that one limit fits all. Of graphs without a vector no
+    novelty is known, and a note says so. With too few training texts none is known either, and the limit is
+    `REVIEW_ALL`, so that every response goes to a person.
 
     Args:
         measured: The graphs as converted and quantized.
@@ -184,19 +187,24 @@ def add_novelty(measured: ExportStages, work: Path, student: Checkpoint, plan: E
         write_with_novelty(file, graphs[precision][0], models[precision] if fitted else None)
     model = models[measured.served]
     if not fitted or model is None:
-        note = (f"Novelty is not measured: {_why_not(training)}",) if plan.novelty_rows else ()
-        return replace(measured, graphs=graphs, notes=(*measured.notes, *note))
+        few = cannot_measure(plan.novelty_rows, len(readable))
+        closed = bool(few) and plan.false_alarms is not None
+        why = few or "the graph gives no vector of a text that training texts differ in"
+        note = f"Novelty is not measured: {why}{', so that every response goes to a person' if closed else ''}."
+        notes = (*measured.notes, *([note] if plan.novelty_rows else []))
+        return replace(measured, graphs=graphs, notes=notes, max_novelty=REVIEW_ALL if closed else None)
     found = Session(graphs[measured.served][0], overflow_free=True)
     novelty = np.array([float(np.asarray(found.run([row]).novelty)[0]) for row in readable])
     limit = None if plan.false_alarms is None else choose_limit(novelty, plan.false_alarms)
     notes = measured.notes
-    if plan.false_alarms is not None and limit is None:
+    alarms = None if plan.false_alarms is None else expected_alarms(len(readable), plan.false_alarms)
+    if plan.false_alarms is not None and len(readable) < least_rows(plan.false_alarms):
         notes = (*notes, too_few_rows(len(readable), plan.false_alarms))
     fit = NoveltyFit(
         training_rows=model.texts,
         directions=len(model.variances),
         validation_rows=len(readable),
-        false_alarms=None if limit is None else plan.false_alarms,
+        false_alarms=None if limit is None else alarms,
         flagged=0 if limit is None else int((novelty > limit).sum()),
     )
     return replace(measured, graphs=graphs, novelty=fit, max_novelty=limit, notes=notes)
@@ -205,13 +213,6 @@ def add_novelty(measured: ExportStages, work: Path, student: Checkpoint, plan: E
 def is_readable(row: Encoded, review: ReviewRule) -> bool:
     """Whether a row goes to no person for what can be read of it."""
     return not (row.blank or row.truncated or row.unknown_share > review.max_unknown_share)
-
-
-def _why_not(training: Sequence[Encoded]) -> str:
-    distinct = len({row.ids for row in training})
-    if distinct < LEAST_TEXTS:
-        return f"there are {distinct} distinct training texts, and {LEAST_TEXTS} are needed."
-    return "the graph gives no vector of a text that training texts differ in."
 
 
 def score_locked_rows(

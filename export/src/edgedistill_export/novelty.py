@@ -14,7 +14,7 @@ Conformal p-values", section 2): of exchangeable responses, at most the stated s
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,19 +101,29 @@ def choose_limit(novelty: Sequence[float] | npt.NDArray[np.float64], false_alarm
     """Return the largest novelty that is accepted.
 
     With n validation rows, it is that of the row at place ⌈(n + 1) (1 - false_alarms)⌉ in ascending order: of further
-    responses that are exchangeable with them, at most this share is expected beyond it.
+    responses that are exchangeable with them, at most this share is expected beyond it. With fewer than `least_rows`
+    rows there is no such place, and it is that of the last row: `expected_alarms` is then larger than the share.
 
     Args:
         novelty: Of the validation rows.
         false_alarms: The share, in (0, 1).
 
     Returns:
-        The limit; None if there are fewer than `least_rows` rows.
+        The limit; None without rows.
     """
-    if len(novelty) < least_rows(false_alarms):
+    if not len(novelty):
         return None
-    place = math.ceil((len(novelty) + 1) * (1 - false_alarms) - 1e-9)
+    place = min(len(novelty), math.ceil((len(novelty) + 1) * (1 - false_alarms) - 1e-9))
     return float(np.sort(novelty)[place - 1]) * (1 + _SLACK)
+
+
+def expected_alarms(rows: int, false_alarms: float) -> float:
+    """Return the share of further responses like the validation rows that may be beyond the limit, at most.
+
+    It is the share that was asked for, or, with too few rows for it, 1 / (rows + 1): that of responses that are more
+    novel than all of them.
+    """
+    return max(false_alarms, 1 / (rows + 1))
 
 
 def least_rows(false_alarms: float) -> int:
@@ -122,11 +132,25 @@ def least_rows(false_alarms: float) -> int:
 
 
 def too_few_rows(rows: int, false_alarms: float) -> str:
-    """Return the note on a limit that so few validation rows cannot choose."""
+    """Return the note on a limit that rests on fewer validation rows than the false alarms need."""
     return (
-        f"Novelty is not limited: {false_alarms:.2%} false alarms need {least_rows(false_alarms)} readable validation "
-        f"rows, and there are {rows}."
+        f"{false_alarms:.2%} false alarms of novelty need {least_rows(false_alarms)} readable validation rows, and "
+        f"there are {rows}: the most novel of them sets the limit, and of responses like them up to "
+        f"{expected_alarms(rows, false_alarms):.2%} go to a person for it."
     )
+
+
+def cannot_measure(training: Sequence[Mapping[str, str]], readable: int) -> str:
+    """Return why too few rows can say what is unlike the training texts; empty if there are enough.
+
+    Args:
+        training: The inputs of the training texts; empty: novelty is not to be measured.
+        readable: Number of readable validation rows.
+    """
+    distinct = len({tuple(sorted(row.items())) for row in training})
+    if 0 < distinct < LEAST_TEXTS:
+        return f"there are {distinct} distinct training texts, and {LEAST_TEXTS} are needed"
+    return "no validation row is readable" if distinct and not readable else ""
 
 
 def read_vectors(file: Path, rows: Sequence[Encoded]) -> Vectors | None:

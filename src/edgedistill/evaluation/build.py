@@ -78,9 +78,9 @@ from edgedistill.project.evaluation import EvaluationSection, ReviewSection
 from edgedistill.student.label_thresholds import Thresholds, choose_thresholds
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.export_stages import is_readable
-from edgedistill_export.novelty import NoveltyModel, Vectors, choose_limit, fit_novelty
+from edgedistill_export.novelty import NoveltyModel, Vectors, cannot_measure, choose_limit, fit_novelty
 from edgedistill_export.plan import GraphScores, LockedScores, ReviewChooser
-from edgedistill_serve.bundle.manifest import Precision, ReviewRule
+from edgedistill_serve.bundle.manifest import REVIEW_ALL, Precision, ReviewRule
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.task.contexts import ShownContexts, context_hash, has_context, shown_hashes
 from edgedistill_serve.task.scripts import count_letters
@@ -258,19 +258,23 @@ def _always(
     return ReviewRule(
         max_unknown_share=review.max_unknown_share,
         new_question=review.new_questions == "review" or (review.new_questions is None and not held_out),
-        max_novelty=_novelty_limit(scores, review),
+        max_novelty=_novelty_limit(scores, review, training),
         scripts=familiar.names,
         min_letters=familiar.min_letters,
     )
 
 
-def _novelty_limit(scores: ValidationScores, review: ReviewSection) -> float | None:
+def _novelty_limit(
+    scores: ValidationScores, review: ReviewSection, training: Sequence[Mapping[str, str]]
+) -> float | None:
     """Return the limit of novelty in PyTorch; the export chooses that of the served graph in the same way."""
-    if review.novelty is None or review.novelty.false_alarms is None or not scores.novelty:
+    if review.novelty is None or review.novelty.false_alarms is None:
         return None
     rule = ReviewRule(max_unknown_share=review.max_unknown_share)
-    readable = [novelty for novelty, row in zip(scores.novelty, scores.encoded, strict=True) if is_readable(row, rule)]
-    return choose_limit(readable, review.novelty.false_alarms)
+    readable = [place for place, row in enumerate(scores.encoded) if is_readable(row, rule)]
+    if not scores.novelty:
+        return REVIEW_ALL if cannot_measure(training, len(readable)) else None
+    return choose_limit([scores.novelty[place] for place in readable], review.novelty.false_alarms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

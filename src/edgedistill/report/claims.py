@@ -25,8 +25,9 @@ from edgedistill.report.formatting import count, estimate, figure, percent, perc
 from edgedistill.report.inputs import ReportInputs
 from edgedistill.report.paper_markup import cite, plain, table_reference
 from edgedistill.report.verdict import listed
-from edgedistill_export.novelty import least_rows
+from edgedistill_export.novelty import expected_alarms, least_rows
 from edgedistill_serve.bundle.guarantee import Guarantee
+from edgedistill_serve.bundle.manifest import REVIEW_ALL
 
 _SCOPES = {
     "responses": "It holds for responses like the validation rows.",
@@ -104,6 +105,12 @@ def novelty_sentences(inputs: ReportInputs, project: Project) -> Iterator[str]:
     """Yield how responses unlike the training texts are recognized; nothing if novelty was not measured."""
     section = (project.review or ReviewSection()).novelty
     outcome, fit = inputs.served.review.test, inputs.bundle.novelty if inputs.bundle and inputs.is_served else None
+    if inputs.served.review.rule.max_novelty == REVIEW_ALL:
+        yield (
+            "Too few training or validation texts were known to recognize responses unlike them, so that every "
+            "response goes to a person."
+        )
+        return
     if section is None or (fit is None and outcome.novelty is None):
         return
     vectors = f"{count(fit.training_rows)} training texts" if fit else "the training texts"
@@ -112,21 +119,24 @@ def novelty_sentences(inputs: ReportInputs, project: Project) -> Iterator[str]:
         f"distribution fitted to the vectors of {vectors} {cite('tipping1999')}"
     )
     if outcome.novelty is None or section.false_alarms is None:
-        why = ""
-        if section.false_alarms is not None and fit and fit.validation_rows < least_rows(section.false_alarms):
-            why = f": {rows(fit.validation_rows)} of the validation split are too few for a false-alarm rate of "
-            why += percent(section.false_alarms)
-        yield f"{measure}, but no response goes to a person for it{why}."
+        yield f"{measure}, but no response goes to a person for it."
         return
     validation = inputs.served.review.validation
     flagged, counted = (fit.flagged, fit.validation_rows) if fit else (None, 0)
     if fit is None and validation.novelty:
         flagged, counted = validation.novelty.flagged, validation.rows
+    alarms = fit.false_alarms if fit and fit.false_alarms else expected_alarms(validation.rows, section.false_alarms)
+    few = (
+        f"; the project asks for {percent(section.false_alarms)}, which takes {least_rows(section.false_alarms)} rows, "
+        "so that the most novel one sets the limit"
+        if alarms > section.false_alarms
+        else ""
+    )
     of_validation = f"{count(flagged)} of {rows(counted)} of the validation split and " if flagged is not None else ""
     yield (
         f"{measure}. The limit, {figure(outcome.novelty.limit)} times the typical distance, was chosen on the "
-        f"validation rows such that of responses like them at most {percent(section.false_alarms)} are expected beyond "
-        f"it (false alarms); {of_validation}{count(outcome.novelty.flagged)} of {rows(outcome.rows)} of the test "
+        f"validation rows such that of responses like them at most {percent(alarms)} are expected beyond it "
+        f"(false alarms{few}); {of_validation}{count(outcome.novelty.flagged)} of {rows(outcome.rows)} of the test "
         f"split are ({table_reference('novelty')})."
     )
 

@@ -10,6 +10,8 @@ from edgedistill.report.formatting import count, estimate, interval, percent, pl
 from edgedistill.report.inputs import ReportInputs
 from edgedistill.report.rules import MIN_GROUPS, MIN_LABEL_ROWS, MIN_TEST_ROWS, REQUIRED_F1
 from edgedistill.report.verdict import Requirement, Verdict, VerdictAnswer
+from edgedistill_export.novelty import LEAST_TEXTS
+from edgedistill_serve.bundle.manifest import REVIEW_ALL
 
 MOST_STEPS = 6
 TRAIN_AGAIN = (
@@ -29,6 +31,7 @@ def next_steps(inputs: ReportInputs, decision: Verdict) -> tuple[str, ...]:
     """
     evaluation = inputs.served
     steps = [
+        *_novelty(evaluation),
         *_training(inputs, evaluation, decision),
         *_more_rows(evaluation, decision),
         *_labels(evaluation, decision),
@@ -39,6 +42,16 @@ def next_steps(inputs: ReportInputs, decision: Verdict) -> tuple[str, ...]:
         *_use(inputs, decision),
     ]
     return tuple(steps[:MOST_STEPS])
+
+
+def _novelty(evaluation: Evaluation) -> Iterator[str]:
+    """What to change where nothing is accepted, because too few texts are known to say what is unlike them."""
+    if evaluation.review.rule.max_novelty == REVIEW_ALL:
+        yield (
+            f"Code more rows: with fewer than {LEAST_TEXTS} different train texts, or no readable validation row, "
+            "responses unlike them cannot be recognized, and every response goes to a person. To accept responses "
+            "nevertheless: review: {novelty: {false_alarms: null}}."
+        )
 
 
 def _training(inputs: ReportInputs, evaluation: Evaluation, decision: Verdict) -> Iterator[str]:

@@ -13,7 +13,7 @@ from edgedistill.decisions import TestScores, risk_coverage, rule_outcome
 from edgedistill.errors import DataError
 from edgedistill.evaluation.build import choose, review_figures
 from edgedistill.project.evaluation import EvaluationSection, ReviewSection
-from edgedistill_serve.bundle.manifest import ReviewRule
+from edgedistill_serve.bundle.manifest import REVIEW_ALL, ReviewRule
 
 from .scoring import TASK, drawn, locked, scores_of
 
@@ -149,12 +149,30 @@ def test_validation_rows_choose_the_limit_of_novelty_and_test_rows_show_its_effe
     assert found.test.accepted == 60
 
 
-@pytest.mark.parametrize("novelty", [None, {"false_alarms": None}, {"false_alarms": 0.001}])
+@pytest.mark.parametrize("novelty", [None, {"false_alarms": None}])
 def test_without_a_limit_no_row_is_too_novel(novelty):
     validation = replace(drawn(100), novelty=tuple(range(100)))
     chosen = choose(validation, EvaluationSection(), ReviewSection(novelty=novelty))
     assert chosen.review.rule.max_novelty is None
     assert review_figures(chosen, validation, replace(locked(40), novelty=(1e6,) * 40)).test.novelty is None
+
+
+@pytest.mark.parametrize("texts", [1, 29])
+def test_with_too_few_training_texts_no_row_is_accepted(texts):
+    validation = drawn(100)
+    training = [{"response": f"text {number}"} for number in range(texts)]
+    chosen = choose(validation, EvaluationSection(), ReviewSection(), training=training)
+    assert chosen.review.rule.max_novelty == REVIEW_ALL
+    found = review_figures(chosen, validation, locked(40)).test
+    assert (found.accepted, found.reasons) == (0, {"unlike training": 40})
+    off = choose(validation, EvaluationSection(), ReviewSection(novelty={"false_alarms": None}), training=training)
+    assert off.review.rule.max_novelty is None
+
+
+def test_of_few_validation_rows_the_most_novel_one_is_the_limit():
+    validation = replace(drawn(12), novelty=tuple(range(12)))
+    chosen = choose(validation, EvaluationSection(), ReviewSection())
+    assert chosen.review.rule.max_novelty == pytest.approx(11, rel=1e-3)
 
 
 def test_a_row_beyond_the_limit_is_accepted_by_no_aim():

@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from edgedistill_serve import Bundle, BundleError, Scorer, SelfCheckFailed
-from edgedistill_serve.bundle.manifest import NoveltyFit, ReviewRule, describe_novelty
+from edgedistill_serve.bundle.manifest import REVIEW_ALL, NoveltyFit, ReviewRule, describe_novelty
 from edgedistill_serve.grading.grade import grade
 from edgedistill_serve.scoring.batching import Outputs
 from edgedistill_serve.scoring.encoding import Encoded
@@ -185,6 +185,7 @@ def test_what_is_limited_is_described_in_one_sentence():
         "Responses at more than 1.5 times the typical distance from the 1500 training texts go to a person: 2 of 250 "
         "validation rows, and of responses like them at most 1.00% are expected to."
     )
+    assert "every response goes to a person" in describe_novelty(None, REVIEW_ALL)
     assert "not limited" in describe_novelty(fit, None)
     assert "Not measured" in describe_novelty(None, None)
 

@@ -43,6 +43,10 @@ class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bytes: int
 
 
+REVIEW_ALL = 0.0
+"""The limit of novelty of a bundle whose training texts are too few to measure it: every response is reviewed."""
+
+
 class ReviewRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Decides which scores a person should review.
 
@@ -55,7 +59,8 @@ class ReviewRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         new_question: Whether responses to a question for which the rule was not shown (`Manifest.contexts`) are
             reviewed.
         max_unknown_share: The largest `Score.unknown_share` that is accepted, in [0, 1]; with 1, every one is.
-        max_novelty: The largest `Score.novelty` that is accepted; None if novelty sends nothing to people.
+        max_novelty: The largest `Score.novelty` that is accepted; None if novelty sends nothing to people,
+            `REVIEW_ALL` if too few texts are known to say what is unlike them: then nothing is accepted.
         scripts: The scripts of the training texts (`edgedistill_serve.task.scripts`).
         min_letters: The smallest share of a response's visible characters that must be letters of these scripts, in
             [0, 1]; 0 accepts every response.
@@ -80,7 +85,7 @@ class NoveltyFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         directions: Number of principal directions of these vectors.
         validation_rows: Readable validation rows that the threshold was chosen on.
         false_alarms: The largest share of responses like the validation rows that may be flagged, in (0, 1); None
-            without a threshold.
+            without a threshold. With few validation rows it is larger than the share that was asked for.
         flagged: Number of validation rows beyond the threshold.
     """
 
@@ -103,14 +108,21 @@ def describe_letters(review: ReviewRule) -> str:
 
 def describe_novelty(fit: NoveltyFit | None, limit: float | None) -> str:
     """Return in one sentence which responses are too novel."""
+    if fit is None and limit is not None:
+        return (
+            "Not measured, because there were too few training or validation texts: responses unlike them cannot be "
+            "recognized, so that every response goes to a person."
+        )
     if fit is None:
         return "Not measured: responses unlike the training texts are not recognized."
     if limit is None or fit.false_alarms is None:
         return "Measured and not limited: responses unlike the training texts do not go to a person for that."
+    rests_on_one = fit.false_alarms * (fit.validation_rows + 1) < 1 + 1e-9
+    few = " The most novel validation row sets the limit: they are too few for another one." if rests_on_one else ""
     return (
         f"Responses at more than {limit:.3g} times the typical distance from the {fit.training_rows} training texts go "
         f"to a person: {fit.flagged} of {fit.validation_rows} validation rows, and of responses like them at most "
-        f"{fit.false_alarms:.2%} are expected to."
+        f"{fit.false_alarms:.2%} are expected to.{few}"
     )
 
 

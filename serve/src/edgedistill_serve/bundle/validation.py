@@ -17,7 +17,15 @@ from edgedistill_serve.bounds import (
 )
 from edgedistill_serve.bundle.files import MAX_FILES, max_file_bytes
 from edgedistill_serve.bundle.guarantee import Guarantee, GuaranteedPart, least_p_value
-from edgedistill_serve.bundle.manifest import MODEL_FILES, NEVER_ACCEPTED, Golden, GoldenRow, Manifest, Precision
+from edgedistill_serve.bundle.manifest import (
+    MODEL_FILES,
+    NEVER_ACCEPTED,
+    REVIEW_ALL,
+    Golden,
+    GoldenRow,
+    Manifest,
+    Precision,
+)
 from edgedistill_serve.errors import BundleError
 from edgedistill_serve.task.contexts import HASH, has_context
 from edgedistill_serve.task.scripts import SCRIPTS
@@ -225,7 +233,7 @@ def _novelty_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
     limit, fit = manifest.review.max_novelty, manifest.novelty
     if limit is not None and limit not in NOVELTY:
         yield "review.max_novelty", f"the value is not {NOVELTY}"
-    if limit is not None and fit is None:
+    if limit not in (None, REVIEW_ALL) and fit is None:
         yield "review.max_novelty", "the graphs compute no novelty"
     if fit is None:
         return

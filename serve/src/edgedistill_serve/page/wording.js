@@ -32,6 +32,8 @@ export const ENGLISH = {
   reason_novel:
     "The response is unlike those that the model was trained on: {novelty} times the typical distance from them, " +
     "above the limit of {limit}.",
+  reason_unmeasured:
+    "Too few texts are known to the model to say whether the response is unlike them, so that a person decides.",
   reason_truncated: "The response has {tokens} tokens, more than the model can read. Only its beginning was scored.",
   reason_never: "The decision rule accepts no response without a person.",
   reason_never_label: "The decision rule accepts no response with “{label}” without a person.",
@@ -170,6 +172,11 @@ function isTooNovel({ novelty }, { review }) {
   return typeof novelty === "number" && typeof review.max_novelty === "number" && novelty > review.max_novelty;
 }
 
+/** Whether every response goes to a person, because too few texts are known to say what is unlike them. */
+function isUnmeasured({ novelty }, { review }) {
+  return typeof novelty !== "number" && typeof review.max_novelty === "number";
+}
+
 /** The reason of the decision on a score. */
 export function decisionReason(score, model) {
   const threshold = isMultilabel(model) ? model.review.least_certainty : model.review.thresholds.get(score.label);
@@ -177,6 +184,7 @@ export function decisionReason(score, model) {
   if (reason === "blank") return say("reason_blank");
   if (reason === "unreadable") return say("reason_unreadable", { share: percent(score.unknown_share) });
   if (reason === "new question") return say("reason_new_question");
+  if (reason === "unlike training" && isUnmeasured(score, model)) return say("reason_unmeasured");
   if (reason === "unlike training" && !isTooNovel(score, model)) {
     const { min_letters: least, scripts } = model.review;
     return say("reason_script", { share: percent(least), scripts: scripts.join(", ") });

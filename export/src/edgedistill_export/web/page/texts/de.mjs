@@ -28,6 +28,8 @@ export const TEXTS = {
     "Weniger als {share} der Antwort sind Buchstaben der Schrift, mit deren Texten das Modell trainiert wurde ({scripts}).",
   reason_novel:
     "Die Antwort ist anders als die, mit denen das Modell trainiert wurde: Ihr Abstand ist {novelty}-mal so groß wie üblich; die Grenze liegt bei {limit}.",
+  reason_unmeasured:
+    "Das Modell kennt zu wenige Texte, um zu erkennen, ob die Antwort anders ist als sie; darum entscheidet ein Mensch.",
   reason_truncated: "Die Antwort hat {tokens} Tokens, mehr als das Modell lesen kann. Nur ihr Anfang wurde bewertet.",
   reason_never: "Die Entscheidungsregel nimmt keine Antwort ohne Prüfung durch einen Menschen an.",
   reason_never_label: "Die Entscheidungsregel nimmt keine Antwort mit „{label}“ ohne Prüfung durch einen Menschen an.",

@@ -28,6 +28,8 @@ export const TEXTS = {
     "Menos del {share} de la respuesta son letras de la escritura de los textos con los que se entrenó el modelo ({scripts}).",
   reason_novel:
     "La respuesta es distinta de aquellas con las que se entrenó el modelo: su distancia es {novelty} veces la habitual y supera el límite de {limit}.",
+  reason_unmeasured:
+    "El modelo conoce muy pocos textos para saber si la respuesta es distinta de ellos; por eso decide una persona.",
   reason_truncated: "La respuesta tiene {tokens} tokens, más de los que el modelo puede leer. Solo se ha evaluado el comienzo.",
   reason_never: "La regla de decisión no acepta ninguna respuesta sin que la revise una persona.",
   reason_never_label: "La regla de decisión no acepta ninguna respuesta con «{label}» sin que la revise una persona.",
