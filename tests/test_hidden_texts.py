@@ -21,20 +21,12 @@ WITH_TEXTS = {
 }
 """Names of fields that hold texts of learners, or answers about them."""
 NAMES_ONLY = {
-    "Task",
-    "ServedModel",
-    "Model",
-    "ModelMetadata",
-    "Codebook",
-    "GivenTable",
-    "Operation",
-    "OutputTensor",
-    "ProjectTable",
-    "Reading",
-    "SubgroupValues",
-    "_Edges",
+    *("Task", "ServedModel", "Model", "ModelMetadata", "Codebook", "GivenTable", "Operation", "OutputTensor"),
+    *("ProjectTable", "Reading", "SubgroupValues", "_Edges", "TableForm", "Proposal", "BundleRows", "PageDescription"),
+    *("LayerInputs", "ConversionStep", "ValidationStep", "FidelityStep", "Fit", "LabelThresholds", "PriorCorrection"),
+    *("Draw", "Export", "QuestionAgreement", "Finding", "LabelFinding", "CodingTable", "_Reader"),
 }
-"""Classes in which such a field holds names."""
+"""Classes in which such a field holds names, numbers, sentences of our own, or objects that hide their texts."""
 
 
 def classes() -> list[type]:

@@ -94,6 +94,10 @@ class Noted(Event, frozen=True, tag="noted"):
     id: str = ""
     text: str = ""
 
+    def __repr__(self) -> str:
+        """Without the text, which can quote a response."""
+        return f"Noted(by={self.by!r}, id={self.id!r})"
+
 
 class Flagged(Event, frozen=True, tag="flagged"):
     """A coder wants a row to be discussed, or no longer."""
@@ -113,6 +117,10 @@ class Memo(Event, frozen=True, tag="memo"):
 
     label: str = ""
     text: str = ""
+
+    def __repr__(self) -> str:
+        """Without the text, which can quote a response."""
+        return f"Memo(by={self.by!r}, label={self.label!r})"
 
 
 class Revealed(Event, frozen=True, tag="revealed"):

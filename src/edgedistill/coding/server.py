@@ -71,6 +71,10 @@ class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str = ""
     on: bool = False
 
+    def __repr__(self) -> str:
+        """Without the text, which can quote a response."""
+        return f"Action(coder={self.coder!r}, id={self.id!r}, code={self.code!r}, label={self.label!r})"
+
 
 def _actions(session: CodingSession) -> Mapping[str, Callable[[Action], Any]]:
     def enter(action: Action) -> Any:
