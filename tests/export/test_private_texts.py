@@ -4,6 +4,8 @@ import base64
 import gzip
 import io
 import json
+import os
+import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from tokenizers import Tokenizer
 
 from edgedistill_export import ExportPlan, export_bundle
 from edgedistill_export.authors import TEACHER
-from edgedistill_export.web import write_web
+from edgedistill_export.web import write_scorm, write_single, write_web
 from edgedistill_serve.bundle.archive import pack
 from edgedistill_serve.scoring.graph_choice import load_encoder
 from edgedistill_serve.task.label_decoding import LabelDecoder
@@ -44,8 +46,16 @@ def encoded_forms(text: str) -> set[bytes]:
     return {form for form in forms if len(form) >= 4}
 
 
+EMBEDDED = re.compile(rb"[A-Za-z0-9+/]{400,}={0,2}")
+"""A file in base64, as in a page of one file. Its characters themselves hold every short text by chance."""
+
+
 def contents(path: str, content: bytes):
-    """Yield a file, and what is packed in it, by its path."""
+    """Yield a file, and what is packed or embedded in it, by its path."""
+    if path.endswith(".html"):
+        for place, embedded in enumerate(EMBEDDED.findall(content)):
+            yield from contents(f"{path}!{place}", base64.b64decode(embedded[: len(embedded) // 4 * 4]))
+        content = EMBEDDED.sub(b"", content)
     yield path, content
     if zipfile.is_zipfile(io.BytesIO(content)):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -95,7 +105,14 @@ def test_the_search_looks_into_archives_and_at_names(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("inner.txt", "x" * 500 + "Quillfeather")
     (tmp_path / "by Zephyrine.txt").touch()
-    assert {place for place, _ in found_in(tmp_path, NAMES)} == {"a.zip!inner.txt", "by Zephyrine.txt"}
+    (tmp_path / "page.html").write_bytes(
+        b"<i>" + base64.b64encode(gzip.compress(os.urandom(400) + b"Quillfeather")) + b"</i>"
+    )
+    assert {place for place, _ in found_in(tmp_path, NAMES)} == {
+        "a.zip!inner.txt",
+        "by Zephyrine.txt",
+        "page.html!0!gzip",
+    }
 
 
 def _rows(task, texts):
@@ -141,6 +158,8 @@ def test_no_name_of_a_learner_leaves_with_a_bundle_its_archive_or_its_page(tmp_p
     assert bundle.manifest.provenance["export"]["vocabulary"] is not None
     pack(bundle, tmp_path / "out" / "praise.zip")
     write_web(bundle, tmp_path / "out" / "page")
+    write_single(bundle, tmp_path / "out" / "page.html")
+    write_scorm(bundle, tmp_path / "out" / "scorm.zip")
     assert found_in(tmp_path / "out", [*NAMES, *SENTENCES, *[text for text in OTHERS if len(text) > 20]]) == []
     tokens = " ".join(Tokenizer.from_file(str(bundle.tokenizer_file)).get_vocab())
     assert "jordan" not in tokens.lower()
