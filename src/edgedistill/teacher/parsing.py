@@ -319,7 +319,8 @@ _STRUCTURE = re.compile(r'["{}]|\\.', re.DOTALL)
 def find_objects(text: str) -> FoundObjects | None:
     """Find the JSON objects in a text, whatever is around them; objects in others do not count.
 
-    A trailing comma, single or typographic quotes, and doubled braces are read as what they stand for. Braces with
+    A trailing comma, single or typographic quotes, Python's constants, backslashes that JSON does not have, and doubled
+    braces are read as what they stand for. Braces with
     other content, such as ``{1, 2}``, are text.
 
     Returns:
@@ -371,10 +372,33 @@ def drop_trailing_commas(text: str) -> str:
     return _TRAILING_COMMA.sub(r"\1", text)
 
 
+_STRING_OR_CONSTANT = re.compile(r"""\\.|"((?:[^"\\]|\\.)*+)"|'((?:[^'\\]|\\.)*+)'|\b(None|True|False)\b""", re.DOTALL)
+_ESCAPE_OR_QUOTE = re.compile(r"""(\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt]))|\\?(['"])|\\""")
+_CONSTANTS = {"None": "null", "True": "true", "False": "false"}
+
+
+def _as_json(text: str) -> str:
+    r"""Return as JSON an object that Python wrote, or that has backslashes that JSON does not have, as in ``\(x\)``."""
+
+    def spell(found: re.Match[str]) -> str:
+        double, single, constant = found.groups()
+        if constant:
+            return _CONSTANTS[constant]
+        inner = single if double is None else double
+        return found[0] if inner is None else f'"{_ESCAPE_OR_QUOTE.sub(spell_escape, inner)}"'
+
+    def spell_escape(found: re.Match[str]) -> str:
+        valid, quote = found.groups()
+        return valid or {"'": "'", '"': '\\"', None: "\\\\"}[quote]
+
+    return _STRING_OR_CONSTANT.sub(spell, text)
+
+
 def _read_object(text: str) -> dict[str, Any] | None:
     """Return a JSON object, also one with the slips of models that write JSON without a grammar."""
     straight = text.translate(_STRAIGHT)
-    for spelling in (text, drop_trailing_commas(text), drop_trailing_commas(straight)):
+    as_json = (drop_trailing_commas(_as_json(each)) for each in (text, straight))
+    for spelling in (text, drop_trailing_commas(text), *as_json):
         try:
             value = read_json(spelling)
         except InvalidJson:
@@ -394,6 +418,7 @@ _THOUGHT_BEGINS = re.compile(rf"<{_THOUGHT}>|\[THINK\]|\u25c1think\u25b7|<\|begi
 _THOUGHT_ENDS = re.compile(rf"</{_THOUGHT}>|\[/THINK\]|\u25c1/think\u25b7|<\|end_of_thought\|>", re.IGNORECASE)
 _WRAPPED = re.compile(r"<(answer|final_answer|output|labels?|result|response|json|code|coding)>", re.IGNORECASE)
 _ROLES = re.compile(r"(?:assistant|model|bot|gpt|final|json|analysis|commentary)\s*(?=\n)", re.IGNORECASE)
+_ANALYSIS = re.compile(r"\s*analysis\b", re.IGNORECASE)
 _EDGES = "\ufeff\u200b\u200c\u200d\u2060\u00ad \t\r\n"
 
 
@@ -475,7 +500,9 @@ def _strip_wrapping(content: str) -> str:
     text = text[ends[-1].end() :] if ends else text
     begins = _THOUGHT_BEGINS.search(text)
     text = text[: begins.start()] if begins else text
-    _, _, text = text.rpartition("<|message|>")
+    head, _, text = text.rpartition("<|message|>")
+    if _ANALYSIS.match(head.rpartition("<|channel|>")[2] if "<|channel|>" in head else ""):
+        return ""  # the last channel is one of reasoning
     text = CONTROL_TOKEN.sub("\n", text).strip(_EDGES)
     role = _ROLES.match(text)
     text = _strip_fence(text[role.end() :].strip(_EDGES) if role else text)

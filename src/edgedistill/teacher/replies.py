@@ -17,7 +17,7 @@ import math
 import re
 import ssl
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from difflib import SequenceMatcher
 from email.utils import parsedate_to_datetime
@@ -346,6 +346,9 @@ def classify_body(body: str, *, verified: bool, headers: Mapping[str, str] | Non
         status: The HTTP status, 200 to 299.
     """
     value, detail = parse_json(body), f"HTTP {status}"
+    if fault := _fault_of_choice(value):
+        outcome = classify_body(json.dumps({"error": fault}), verified=verified)
+        return replace(outcome, maybe_billed=True) if isinstance(outcome, Retryable) else outcome
     if isinstance(value, dict) and value.get("choices"):
         return ChatAnswer(value, parse_rate_limits(headers or {}))
     error = _parse_error(body)
@@ -360,6 +363,14 @@ def classify_body(body: str, *, verified: bool, headers: Mapping[str, str] | Non
         return Fatal("stream", detail)
     what = "a web page" if body.lstrip()[:1] == "<" else "no chat completion"
     return Retryable(Failure(FailureCause.SERVER_ERROR, body, f"{detail}, {what}"), unreachable=not verified)
+
+
+def _fault_of_choice(value: Any) -> dict[str, Any] | None:
+    """Return the error in place of an answer, as OpenRouter sends it if a provider failed while it answered."""
+    choices = value.get("choices") if isinstance(value, dict) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    fault = choice.get("error") if isinstance(choice, dict) else None
+    return fault if isinstance(fault, dict) and fault else None
 
 
 def parse_json(body: str | bytes) -> Any:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ipaddress
+import json
 import re
 import ssl
 from pathlib import Path
@@ -100,6 +101,28 @@ def test_an_error_in_a_reply_with_status_200_is_retried(tmp_path: Path) -> None:
     with StandIn(lambda _body, before: coded("process") if before else overloaded) as teacher:
         done = labelled(tmp_path, teacher.base_url, "a")
     assert [label.label for label in done.labels] == ["process"]
+
+
+def test_an_error_in_place_of_a_choice_is_no_answer(tmp_path: Path) -> None:
+    """OpenRouter: a provider failed while it answered."""
+
+    def failed(code: int, message: str) -> Reply:
+        choice = {"index": 0, "finish_reason": "error", "error": {"code": code, "message": message}}
+        content = {"message": {"role": "assistant", "content": '{"label": "outc'}}
+        return Reply(body=json.dumps({"id": "x", "choices": [choice | content]}).encode())
+
+    def script(body: dict[str, Any], before: int) -> Reply:
+        if text_of(body) == "flagged":
+            return failed(403, "Your input was flagged")
+        return coded("process") if before or text_of(body) == "first" else failed(502, "Provider returned error")
+
+    with StandIn(script) as teacher:
+        done = labelled(tmp_path, teacher.base_url, "first", "a", "flagged", tries=3)
+    assert [label.label for label in done.labels] == ["process", "process"]
+    assert [row.reason for row in done.set_aside] == ["the endpoint's content filter refused the response"]
+    assert [text_of(body) for body in teacher.bodies].count("flagged") == 1
+    with AnswerCache(tmp_path) as cache:
+        assert cache.stats().entries == 2
 
 
 @pytest.mark.parametrize(
