@@ -210,6 +210,8 @@ class InputSummary:
         contexts_cut: Rows that lose tokens of their context.
         contexts_lost: Those among them that lose all of it.
         cut: By input, the number of rows in which it loses tokens; inputs that lose none are left out.
+        contexts_unknown: Rows with a question, reference answer or rubric of which the vocabulary does not know more
+            than `MAX_UNKNOWN_SHARE`.
     """
 
     rows: int
@@ -219,6 +221,7 @@ class InputSummary:
     contexts_cut: int
     contexts_lost: int
     cut: Mapping[str, int] = field(default_factory=dict)
+    contexts_unknown: int = 0
 
     @classmethod
     def of(cls, encoded: Sequence[Encoded]) -> "InputSummary":
@@ -232,6 +235,7 @@ class InputSummary:
             sum(row.context_tokens_lost > 0 for row in encoded),
             sum(row.context_tokens_lost == row.context_tokens > 0 for row in encoded),
             {name: counts[name] for name in INPUTS if counts[name]},
+            sum(row.context_unknown_share > MAX_UNKNOWN_SHARE for row in encoded),
         )
 
     def notes(self, where: str, max_tokens: int) -> tuple[str, ...]:
@@ -248,8 +252,12 @@ class InputSummary:
             f"{self.contexts_cut} {rows} rows lost part of their context to max_tokens = {max_tokens}, "
             f"{self.contexts_lost} of them all of it{self._by_input}."
         )
+        unread = (
+            f"{self.contexts_unknown} {rows} rows have a context that is mostly unknown to the student's vocabulary."
+        )
         notes: dict[str, int] = {
             unknown: self.mostly_unknown,
+            unread: self.contexts_unknown,
             responses: self.responses_cut,
             contexts: self.contexts_cut,
         }

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -178,6 +179,15 @@ def test_every_cut_input_is_counted():
         "3 of 5 test rows lost part of their context to max_tokens = 8, 2 of them all of it.",
     )
     assert InputSummary.of(rows[:1]).notes("test", 8) == ()
+
+
+def test_rows_whose_context_the_student_cannot_read_are_counted():
+    rows = [replace(encoded(8, context=6), context_unknown_share=share) for share in (0.0, 0.5, 0.51, 1.0)]
+    summary = InputSummary.of(rows)
+    assert (summary.contexts_unknown, summary.mostly_unknown) == (2, 0)
+    assert summary.notes("test", 8) == (
+        "2 of 4 test rows have a context that is mostly unknown to the student's vocabulary.",
+    )
 
 
 def test_a_run_without_a_longest_input_uses_that_of_the_mixture_and_counts_what_it_reads(project):

@@ -35,8 +35,8 @@ def read_alike(page, rows) -> None:
     bundle, written = page
     encoded = load_encoder(bundle).encode([task_inputs(row, bundle.task) for row in rows])
     shares = [read.letters.share(bundle.manifest.review.scripts) for read in encoded]
-    python = [  # all but `letters` and `lost`
-        [list(read.ids), list(read.type_ids), *astuple(read)[2:-2], share]
+    python = [  # all but `letters`, `lost` and `context_unknown_share`, which decide no score
+        [list(read.ids), list(read.type_ids), *astuple(read)[2:-3], share]
         for read, share in zip(encoded, shares, strict=True)
     ]
     found = under_node("encode", folder=str(written.folder), rows=rows)

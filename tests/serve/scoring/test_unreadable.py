@@ -87,6 +87,16 @@ def test_the_share_counts_tokens_of_the_response_that_the_model_read(scorer, ans
     assert (cut.unknown_share, cut.reason) == (0, "truncated")
 
 
+@pytest.mark.parametrize("truncation", ["question_first", "context_first", "references_apart"])
+def test_the_share_of_the_context_is_counted_apart(parts, truncation):
+    contexts = [("great", "job"), ("ฉันไม่รู้", "ฉันไม่รู้ว่าทำไม"), ("great", "job\n👍"), ("", "")]
+    rows = [{"question": one, "reference_answer": other, "response": "great job"} for one, other in contexts]
+    read = Encoder(parts / "tokenizer.json", 24, truncation).encode(rows)
+    assert [each.unknown_share for each in read] == [0, 0, 0, 0]
+    third = 1.0 if truncation == "references_apart" else 1 / 3
+    assert [each.context_unknown_share for each in read] == [0, 1, third, 0]
+
+
 def test_letters_count_if_they_are_more_than_tokens_and_punctuation_does_not(scorer):
     shares = {text: scorer.score([text])[0].unknown_share for text in ("ok กกกกกก", "👍!!!!", "x, 👍 👍 great...", "?")}
     assert shares == {"ok กกกกกก": 6 / 8, "👍!!!!": 1, "x, 👍 👍 great...": 2 / 8, "?": 0}

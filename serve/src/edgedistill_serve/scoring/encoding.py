@@ -44,6 +44,8 @@ class Encoded:
         letters: What the response consists of without HTML markup, before truncation.
         lost: The inputs that lost tokens, each with their number, the response last. With ``context_first``, which
             bundles of earlier versions have, only whether the context did is known, and it is named ``context``.
+        context_unknown_share: Like ``unknown_share``, of the context before truncation; with ``references_apart`` of
+            that of its texts of which most is unknown.
     """
 
     ids: tuple[int, ...] = field(repr=False)
@@ -56,6 +58,7 @@ class Encoded:
     context_tokens_lost: int = 0
     letters: Letters = field(default=NO_LETTERS, repr=False, hash=False)
     lost: tuple[tuple[str, int], ...] = ()
+    context_unknown_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,11 +217,11 @@ class Encoder:
         before = iter(self._tokenize([text for texts in every for _, text in texts], whole=True))
         responses = self._tokenize([row["response"] for row in rows])
         return [
-            self._join_apart(row, [(name, next(before).ids) for name, _ in texts], response)
+            self._join_apart(row, [(name, next(before)) for name, _ in texts], response)
             for row, texts, response in zip(rows, every, responses, strict=True)
         ]
 
-    def _join_apart(self, row: Mapping[str, str], texts: Sequence[tuple[str, list[int]]], response: _Tokens) -> Encoded:
+    def _join_apart(self, row: Mapping[str, str], texts: Sequence[tuple[str, _Tokens]], response: _Tokens) -> Encoded:
         template = self._pair if texts else self._alone
         available = self.max_tokens - template.added
         read = response.ids[:available]
@@ -227,13 +230,13 @@ class Encoder:
         kept: list[list[int]] = []
         for name, tokens in texts:
             separators = 1 if kept else 0
-            part = tokens[: max(room - separators, 0)]
-            lost[name] += len(tokens) - len(part)
+            part = tokens.ids[: max(room - separators, 0)]
+            lost[name] += tokens.total - len(part)
             if part or not kept:
                 kept.append(part)
                 room -= separators + len(part)
         filled = template.fill_apart(kept, read) if texts else template.fill([read])
-        return self._encoded(row, response, read, filled, sum(len(tokens) for _, tokens in texts), lost)
+        return self._encoded(row, response, read, filled, [tokens for _, tokens in texts], lost)
 
     def _tokenize(self, texts: list[str], *, whole: bool = False) -> list[_Tokens]:
         try:
@@ -246,7 +249,7 @@ class Encoder:
             raise ScoringFailed(f"the tokenizer failed on this response ({reason})") from None
 
     def _tokenize_chunks(self, texts: list[str], whole: bool) -> list[_Tokens]:
-        read = _whole if whole else self._truncate
+        read = self._whole if whole else self._truncate
         if sum(map(len, texts)) < _PARALLEL_CHARACTERS:
             return [read(self._tokenizer.encode(text, add_special_tokens=False), text) for text in texts]
         return [
@@ -260,6 +263,10 @@ class Encoder:
     def _truncate(self, encoding: Encoding, text: str) -> _Tokens:
         ids = encoding.ids[: self.max_tokens]
         return _Tokens(ids, len(encoding), self._unknown(encoding, ids, text) if self.unknown_token in ids else {})
+
+    def _whole(self, encoding: Encoding, text: str) -> _Tokens:
+        ids = encoding.ids
+        return _Tokens(ids, len(ids), self._unknown(encoding, ids, text) if self.unknown_token in ids else {})
 
     def _unknown(self, encoding: Encoding, ids: list[int], text: str) -> dict[int, int]:
         normalizer = self._tokenizer.normalizer
@@ -286,13 +293,12 @@ class Encoder:
         available = self.max_tokens - template.added
         read = response.ids[:available]
         texts = [read]
-        context_tokens = 0
         lost: dict[str, int] = {}
         if context is not None:
             kept, lost = self._cut_context(row, context.ids, available - len(read))
             texts.insert(0, kept)
-            context_tokens = context.total
-        return self._encoded(row, response, read, template.fill(texts), context_tokens, lost)
+        before = [] if context is None else [context]
+        return self._encoded(row, response, read, template.fill(texts), before, lost)
 
     def _encoded(
         self,
@@ -300,7 +306,7 @@ class Encoder:
         response: _Tokens,
         read: list[int],
         filled: tuple[tuple[int, ...], tuple[int, ...]],
-        context_tokens: int,
+        before: Sequence[_Tokens],
         lost: Mapping[str, int],
     ) -> Encoded:
         """Return a row with what was cut: ``read`` of the response's tokens are left, ``lost`` is of its context."""
@@ -318,10 +324,11 @@ class Encoder:
             cut["response"] > 0,
             blank,
             unknown_share,
-            context_tokens,
+            sum(tokens.total for tokens in before),
             sum(lost.values()),
             count_letters(shown),
             tuple((name, count) for name, count in cut.items() if count),
+            max((self._unknown_share(tokens, tokens.ids, blank=True) for tokens in before), default=0.0),
         )
 
     def _cut_context(self, row: Mapping[str, str], ids: list[int], room: int) -> tuple[list[int], dict[str, int]]:
@@ -354,10 +361,6 @@ class Encoder:
         unknown = sum(count for place, count in response.unknown.items() if place < len(read))
         visible = unknown + sum(map(self._ink.__getitem__, read))
         return max(read.count(self.unknown_token) / len(read), unknown / visible if visible else 0.0)
-
-
-def _whole(encoding: Encoding, _: str) -> _Tokens:
-    return _Tokens(encoding.ids, len(encoding), {})
 
 
 class _Ink(dict[int, int]):
