@@ -14,6 +14,7 @@ import numpy.typing as npt
 from edgedistill_export.card import format_card
 from edgedistill_export.checkpoint import Checkpoint, read_json_object
 from edgedistill_export.convert.exporter import to_onnx
+from edgedistill_export.counting import begin_phase
 from edgedistill_export.errors import ExportFailed
 from edgedistill_export.export_stages import (
     Converter,
@@ -205,6 +206,7 @@ def export_bundle(
             plan = replace(plan, fp32_beside=False)
         measured = add_novelty(measured, work, served, plan, inputs)
         measured = score_locked_rows(student, served, plan, measured)
+        begin_phase("the bundle is written and checked")
         review = _review(served, plan, inputs, measured)
         rule = review.rule if review else msgspec.structs.replace(plan.review, max_novelty=measured.max_novelty)
         judgement = plan.judge(_results(measured, rule, review)) if plan.judge else None

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_export.counting import begin_phase
 from edgedistill_export.errors import ExportFailed
 from edgedistill_export.novelty import (
     NoveltyModel,
@@ -106,7 +107,9 @@ def convert_to_fp32(
     Raises:
         ExportFailed: The graph cannot score, or does not agree with the student.
     """
+    begin_phase("the student is converted to ONNX")
     convert(served, file)
+    begin_phase("the fp32 graph scores validation rows", len(rows))
     try:
         fp32 = graph_logits(file, served.encoder, rows)
     except (BundleError, ScoringFailed) as error:
@@ -122,8 +125,10 @@ def add_int8(
     """Add the int8 graph if no product overflows and it agrees with fp32, else a note with the reason."""
     fp32_file, fp32 = converted.graphs["fp32"]
     try:
+        begin_phase("the graph is quantized")
         quantize(fp32_file, file, student.encoder.encode(rows))
         check_overflow(file)
+        begin_phase("the int8 graph scores validation rows", len(rows))
         int8 = graph_logits(file, student.encoder, rows)
     except (BundleError, ExportFailed, ScoringFailed) as error:
         return replace(converted, notes=(f"The int8 graph failed, so fp32 is served: {error}",))
@@ -144,6 +149,7 @@ def add_tuned(
     recipes: Mapping[str, Recipe],
 ) -> ExportStages:
     """Add the graph of the recipe that tuning chose."""
+    begin_phase("recipes of int8 are compared")
     (work / "recipes").mkdir()
     encoded = student.encoder.encode(rows)
     data = TuningData(encoded, plan.label_decoder, plan.max_flip_rate, plan.codes, plan.groups)
@@ -175,6 +181,7 @@ def add_novelty(measured: ExportStages, work: Path, student: Checkpoint, plan: E
     """
     training = student.encoder.encode([task_inputs(row, plan.task) for row in plan.novelty_rows])
     readable = [row for row in student.encoder.encode(rows) if is_readable(row, plan.review)]
+    begin_phase("the graphs read known texts", len(measured.graphs) * (len(training) + len(readable)))
     models: dict[Precision, NoveltyModel | None] = {}
     for precision, (file, _) in measured.graphs.items():
         vectors = read_vectors(file, [*training, *readable]) if training else None
@@ -226,6 +233,8 @@ def score_locked_rows(
     if not plan.locked or (plan.compare is None and plan.measure is None):
         return measured
     rows = [task_inputs(row, plan.task) for row in plan.locked]
+    reads = 1 + len(measured.graphs) + (measured.novelty is not None)
+    begin_phase("student and graphs score test rows", reads * len(rows))
     names: dict[Precision, str] = {"fp32": "ONNX fp32", "int8": "int8"}
     forms = {"PyTorch": finite_logits(student, rows)}
     for precision, (file, _) in measured.graphs.items():

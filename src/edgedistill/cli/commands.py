@@ -136,7 +136,8 @@ def _next_steps(last: str, project: Path, folder: Path, entry: Mapping[str, Any]
     if last != "report":
         return []
     serve = f"edgedistill-serve serve {typed(_near(folder / 'bundle'))}"
-    tried = [f"{serve}, a page to try it"] if (folder / "bundle").exists() else []
+    untrained = bool(entry.get("only_label"))
+    tried = [f"{serve}, a page to try it"] if (folder / "bundle").exists() and not untrained else []
     file = project / PROJECT_FILE if project.is_dir() else project
     named = f"{file.resolve().parent.name}/{file.name}"  # as the report, which is read in any folder, names it
     steps = [step.replace(f" {named}", f" {typed(project)}") for step in entry.get("next_steps", ())]

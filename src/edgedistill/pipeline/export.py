@@ -63,7 +63,7 @@ def export(run: Run) -> dict[str, Any]:
 
     seen, seen_authors = _seen(run)
     review = project.review or ReviewSection()
-    with run.counting("export: PyTorch, ONNX, int8, self-check: responses scored", _reads(run)):
+    with run.counting("export: the student in PyTorch scores validation rows", len(validation)):
         exported = export_bundle(
             run.exported_student,
             run.folder / "bundle",
@@ -164,14 +164,6 @@ def _judge(run: Run, evaluation: Evaluation) -> Judge:
         return _Judged(fidelity, bundle_verdict(verdict(evaluation, gate, fidelity), evaluation.kind))
 
     return judge
-
-
-def _reads(run: Run) -> int:
-    """About how many responses all forms of the student read in an export."""
-    splits, training = run.records.splits, len(novelty_rows(run))
-    validation, graphs = len(splits.validation), 1 if run.project.export.precision == "fp32" else 2
-    vectors = graphs * (training + validation) + 2 * validation if training else 0
-    return validation * (1 + graphs) + vectors + len(splits.test) * (2 + graphs)
 
 
 def _record_rows(run: Run, bundle: Bundle) -> None:

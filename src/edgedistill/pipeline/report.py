@@ -38,6 +38,7 @@ def report(run: Run) -> dict[str, Any]:
     return {
         "verdict": str(verdict.answer),
         "headline": verdict.headline,
+        "only_label": verdict.only_label or None,
         "next_steps": list(next_steps(inputs, verdict)),
         "model": next(iter(inputs.columns)),
         "kappa": to_plain(kappa) if kappa else None,

@@ -75,17 +75,28 @@ class Run:
 
     @contextmanager
     def counting(self, what: str, rows: int) -> Iterator[None]:
-        """Report the rows that models read in the block as progress.
+        """Report the rows that models read in the block as progress, each phase of the work for itself.
 
         Args:
             what: The stage's name, a colon, and a description.
             rows: About how many rows they will read, at least 1.
         """
+        stage = what.partition(":")[0]
+        present = (what, rows)
         self.on_progress(what, 0, rows)
-        # A row more than expected is not yet the end.
-        with count_rows(lambda done: self.on_progress(what, min(done, rows - 1), rows)):
+
+        def count(done: int) -> None:
+            self.on_progress(present[0], min(done, present[1] - 1), present[1])  # one more is not yet the end
+
+        def begin(name: str, number: int) -> None:
+            nonlocal present
+            self.on_progress(present[0], present[1], present[1])
+            present = (f"{stage}: {name}", max(1, number))
+            self.on_progress(present[0], 0, present[1])
+
+        with count_rows(count, begin):
             yield
-        self.on_progress(what, rows, rows)
+        self.on_progress(present[0], present[1], present[1])
 
     @cached_property
     def record_digests(self) -> Mapping[str, str]:

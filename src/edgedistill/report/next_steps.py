@@ -30,6 +30,8 @@ def next_steps(inputs: ReportInputs, decision: Verdict) -> tuple[str, ...]:
         decision: Its verdict.
     """
     evaluation = inputs.served
+    if decision.only_label:  # a model that was not trained is not tried, coded for, or compared with people
+        return tuple(_training(inputs, evaluation, decision))
     steps = [
         *_novelty(evaluation),
         *_training(inputs, evaluation, decision),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from edgedistill.cli.commands import _next_steps
 from edgedistill.report.inputs import ReportInputs, RunLog
 from edgedistill.report.next_steps import next_steps
 from edgedistill.report.verdict import verdict
@@ -45,7 +46,18 @@ def test_labels_with_few_rows_are_named_with_the_rows_they_need():
 
 def test_failed_training_comes_first():
     made = replace(student(0.0, 0.1), confusion=((0, 40, 0),) * 3)
-    assert _steps(with_student(made)).startswith("Train again: every response got the label outcome.")
+    text = _steps(with_student(made, human_agreement=None))
+    assert text.startswith("Train again: every response got the label outcome.")
+    assert "second person" not in text
+    assert "State how many wrong codes you accept" not in text
+
+
+@pytest.mark.parametrize(("only_label", "tried"), [(None, True), ("outcome", False)])
+def test_a_model_whose_training_failed_is_not_to_be_tried(tmp_path, only_label, tried):
+    (tmp_path / "bundle").mkdir()
+    steps = _next_steps("report", tmp_path, tmp_path, {"next_steps": ["Train again."], "only_label": only_label})
+    assert any("edgedistill-serve serve" in step for step in steps) is tried
+    assert "Train again." in steps
 
 
 def test_a_model_that_may_be_used_is_to_be_exported_and_measured_further():

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgedistill_serve.cli.terminal import one_line, printable, write
+from edgedistill_serve.cli.terminal import one_line, printable, summarise, write
 
 LABEL = "новый 漢字 é — \U0001f44d"
 
@@ -94,3 +94,20 @@ def test_an_error_of_the_system_that_nobody_expected_is_one_line() -> None:
         raising = f"{before}def app():\n    raise {fault}\ncli.app = app"
         done = ended("edgedistill_serve.cli.main", before=raising)
         assert (done.returncode, done.stderr) == (2, line)
+
+
+def test_figures_of_a_manifest_are_a_line_that_a_person_can_read():
+    kappa = {"value": 0.81657, "low": 0.70099, "high": 0.89775}
+    figures = {"rows": 118, "kappa": kappa, "per_label": {"a": {"f1": 0.8}}, "groups": None}
+    assert summarise(figures) == "rows 118, kappa 0.817 [0.701, 0.898], groups none; --json has per_label"
+    assert summarise([{"file": "human.csv", "rows": 299}, {"file": "b.csv", "rows": 5}]) == (
+        "file human.csv, rows 299; file b.csv, rows 5"
+    )
+    assert (summarise("0.1.0"), summarise(0), summarise([]), summarise({})) == ("0.1.0", "0", "none", "none")
+    assert summarise({"steps": [1], "more": {}}) == "--json has steps, more"
+
+
+def test_a_long_line_is_cut_and_says_where_the_rest_is():
+    line = summarise({f"number {n}": n for n in range(200)})
+    assert len(line) < 300
+    assert line.endswith("\u2026; --json has all")

@@ -21,10 +21,10 @@ from edgedistill_serve.cli.terminal import (
     BUNDLE,
     JSON,
     PUBLIC_KEY,
-    as_text,
     end_with,
     one_line,
     prepare_streams,
+    summarise,
     write,
     write_table,
 )
@@ -173,8 +173,8 @@ def info(bundle: Path, *, public_key: Path | None, json: bool) -> None:
             *([("letters", letters)] if (letters := describe_letters(manifest.review)) else []),
             ("promise", describe_guarantee(manifest.guarantee)),
             ("verdict", describe_verdict(manifest.verdict)),
-            *((f"metrics: {name}", as_text(value)) for name, value in manifest.metrics.items()),
-            *((f"provenance: {name}", as_text(value)) for name, value in manifest.provenance.items()),
+            *((f"metrics: {name}", summarise(value)) for name, value in manifest.metrics.items()),
+            *((f"provenance: {name}", summarise(value)) for name, value in manifest.provenance.items()),
         ],
     )
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -43,6 +43,54 @@ def as_text(value: Any) -> str:
         return msgspec.json.encode(value).decode()
     except UnicodeEncodeError:  # half a character, of the name of a file that is not UTF-8
         return json.dumps(msgspec.to_builtins(value))
+
+
+_LINE_CHARACTERS = 240
+
+
+def summarise(value: Any) -> str:
+    """Return what a person reads of a value of a manifest in a line: numbers with their intervals, no nested tables.
+
+    Example:
+        >>> summarise({"rows": 118, "kappa": {"value": 0.8166, "low": 0.701, "high": 0.8978}, "per_label": {"a": {}}})
+        'rows 118, kappa 0.817 [0.701, 0.898]; --json has per_label'
+    """
+    if value == {}:
+        return "none"
+    line, left_out = _summary(value)
+    if len(line) > _LINE_CHARACTERS:
+        line, left_out = f"{line[:_LINE_CHARACTERS].rsplit(', ', 1)[0]}, \u2026", [*left_out, "all"]
+    names = ", ".join(left_out)
+    return f"{line}; --json has {names}" if line and names else line or f"--json has {names}"
+
+
+def _summary(value: Any) -> tuple[str, list[str]]:
+    """Return a value in a line, and the names of what is left out."""
+    if isinstance(value, Mapping):
+        shown, left_out = [], []
+        for name, each in value.items():
+            if (text := _short(each)) is None:
+                left_out.append(str(name))
+            else:
+                shown.append(f"{name} {text}")
+        return ", ".join(shown), left_out
+    if isinstance(value, list | tuple) and value:
+        parts = [_short(each) if not isinstance(each, Mapping) else _summary(each)[0] for each in value]
+        return "; ".join(part for part in parts if part), []
+    return "none" if value in ((), []) else _short(value) or as_text(value), []
+
+
+def _short(value: Any) -> str | None:
+    """Return a number, a text, or an estimate with its interval; None for a table."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, int | str):
+        return str(value)
+    if isinstance(value, Mapping) and {"value", "low", "high"} == set(value):
+        return f"{_short(value['value'])} [{_short(value['low'])}, {_short(value['high'])}]"
+    return None
 
 
 def write(content: Any) -> None:
