@@ -152,13 +152,19 @@ function parseAddress(url) {
 /** Responses are an iterable, and neither one text nor one object, which would be iterated by characters or not at all. */
 function several(responses) {
   const isSeveral =
-    typeof responses === "object" && responses !== null && (Symbol.iterator in responses || Symbol.asyncIterator in responses);
+    typeof responses === "object" && responses !== null && !(responses instanceof String) &&
+    (Symbol.iterator in responses || Symbol.asyncIterator in responses);
   if (isSeveral) return responses;
   throw new Refused("responses are not a list or another iterable. For one response, call score.");
 }
 
+/** Whether a value can hold texts by name: lists, maps, sets, bytes and String objects cannot. */
+function isInputs(value) {
+  return typeof value === "object" && value !== null && !(Symbol.iterator in value);
+}
+
 function encode(response, position) {
-  const isValid = typeof response === "string" || (typeof response === "object" && response !== null && !Array.isArray(response));
+  const isValid = typeof response === "string" || isInputs(response);
   let text;
   try {
     text = isValid ? JSON.stringify(response) : undefined;
@@ -171,8 +177,7 @@ function encode(response, position) {
 
 function encodeSingle(response, model) {
   const inputs = typeof response === "string" ? { response } : response;
-  const isObject = typeof inputs === "object" && inputs !== null && !Array.isArray(inputs);
-  return encode(isObject && model !== undefined ? { ...inputs, model } : inputs, 1);
+  return encode(isInputs(inputs) && model !== undefined ? { ...inputs, model } : inputs, 1);
 }
 
 /** Collects encoded responses into batches of at most some rows and bytes; a longer response is a batch of its own. */

@@ -219,11 +219,11 @@ test("arguments that cannot be used are Refused before a request", async () => {
     assert.throws(() => new Client("http://127.0.0.1:9", options), { name: "Refused" }, JSON.stringify(options));
   }
   const client = new Client("http://127.0.0.1:9");
-  for (const response of [null, undefined, 5, ["x"], { a: 1n }]) {
+  for (const response of [null, undefined, 5, ["x"], { a: 1n }, new Map([["response", "x"]]), new Set(["x"]), new Uint8Array(3), new String("x")]) {
     await assert.rejects(client.score(response), { name: "Refused", message: /response 1: .* neither a string nor an object/ });
     await assert.rejects(client.scoreMany([response]), { name: "Refused" });
   }
-  for (const responses of ["a text", { response: "x" }, null, 5]) {
+  for (const responses of ["a text", new String("a text"), { response: "x" }, null, 5]) {
     await assert.rejects(client.scoreMany(responses), { name: "Refused", message: /For one response, call score/ });
     await assert.rejects(client.scoreStream(responses).next(), { name: "Refused" });
   }
