@@ -298,7 +298,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             calibration: Human-coded rows that were not used for training: a DataFrame with a column ``label``, or
                 ``(X, y)``. They select temperature, thresholds and decision rule, and every export step is compared
                 on them.
-            test: Locked test rows in the same format; the bundle states the student's agreement on them.
+            test: Locked test rows in the same format; the bundle states the student's agreement on them, and how
+                many of them are the same to the student as a row of ``calibration`` or ``training``.
             groups: A column of both DataFrames with the rows' groups, for cluster bootstrap intervals.
             name: The bundle's name, for requests to a server: letters, digits, ``.``, ``_`` and ``-``, at most 100.
             precision: ``int8`` (fp32 is served if int8 flips too many labels), ``fp32``, or ``auto`` (try every int8
@@ -346,6 +347,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         label_thresholds = dict(zip(task.names, chosen.thresholds.values, strict=True)) if chosen.thresholds else {}
         locked = TestRows(() if test is None else self._coded(test, "test", self.task_, groups))
         metrics = {}
+        seen = [*(row.response.inputs for row in validation), *known]
+        twins = find_twins([row.response.inputs for row in locked], seen).values()
         if locked:
             found = chosen.apply(test_scores(student, locked, distribution))
             metrics["student"] = agreement(found.codes, found.labels, task, groups=found.groups).as_dict()
@@ -372,7 +375,11 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             authors=[row.response.group for row in validation],
             golden=golden,
             metrics=metrics,
-            provenance={"edgedistill": version("edgedistill"), "student": self._provenance()},
+            provenance={
+                "edgedistill": version("edgedistill"),
+                "student": self._provenance(),
+                "test_texts_also_in_train_or_validation": sum(twin.same for twin in twins),
+            },
         )
         with self._written() as checkpoint:
             return export_bundle(

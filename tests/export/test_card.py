@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from ruamel.yaml import YAML
 
 from edgedistill_export import ConversionStep
@@ -58,6 +59,14 @@ def test_agreement_is_reported_with_intervals_for_each_coder():
     assert r"| accuracy | 0.800 \[0.731, 0.869\] | 0.800 \[0.731, 0.869\] |" in text
     assert r"| Cohen's kappa | 0.625 \[0.500, 0.700\] | undefined |" in text
     assert "| process | undefined | 0.500 | 0.250 | 40 |" in text
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_test_rows_that_repeat_training_rows_are_stated_beside_the_figures(rows):
+    text = _card(metrics={"student": AGREEMENT}, provenance={"test_texts_also_in_train_or_validation": rows})
+    assert (f"{rows} of the test rows are the same to the student as a row that trained or selected it" in text) == (
+        rows > 0
+    )
 
 
 def test_the_card_of_a_model_without_agreement_warns():

@@ -130,6 +130,9 @@ def _agreement(draft: Manifest) -> Iterator[str]:
     yield "brackets."
     if measured := (draft.provenance.get("export") or {}).get("measured_graph"):
         yield f"The student's figures are those of the {measured} graph that is served."
+    if repeats := draft.provenance.get("test_texts_also_in_train_or_validation"):
+        yield f"{repeats} of the test rows are the same to the student as a row that trained or selected it, so that"
+        yield "these figures are too good."
     yield ""
     yield from _table(
         ("against human codes", *coders),

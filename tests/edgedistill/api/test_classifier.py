@@ -20,6 +20,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import edgedistill as ed
 from edgedistill.classifier import StudentClassifier, StudentNotFitted
+from edgedistill.data.twins import same_row
 from edgedistill.errors import ArgumentError, ProjectFileError
 from edgedistill.student.model import max_positions
 from edgedistill_serve import Bundle, DataError, Scorer
@@ -454,6 +455,18 @@ def test_validation_rows_that_repeat_training_rows_are_counted(students):
     notes = students(epochs=1).fit(training, ["a", "b"] * 4, validation=(validation, ["a", "b", "a"])).notes_
     assert "1 of 3 validation rows are the same to the student as a training row." in notes
     assert "1 of 3 validation rows are nearly the same as a training row." in notes
+
+
+def test_test_rows_that_repeat_calibration_or_training_rows_are_counted_in_the_bundle(student, tmp_path):
+    calibration, training, test = make_frame(12, 5), make_frame(9, 6), make_frame(10, 7)
+    repeats = [calibration.response.iloc[0].upper(), f"{training.response.iloc[1]}\u200b"]
+    test["response"] = [*repeats, *test.response[2:]]
+    given = {"calibration": calibration, "test": test, "training": training, "max_flip_rate": 1.0}
+    bundle = student.export(tmp_path / "bundle", precision="fp32", **given)
+    locked = {same_row({"response": text}) for text in (*calibration.response, *training.response)}
+    expected = sum(same_row({"response": text}) in locked for text in test.response)
+    assert bundle.manifest.provenance["test_texts_also_in_train_or_validation"] == expected >= 2
+    assert f"{expected} of the test rows are the same to the student as" in (bundle.folder / "README.md").read_text()
 
 
 def skewed(rows, seed):
