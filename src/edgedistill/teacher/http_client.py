@@ -22,6 +22,7 @@ from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import SplitResult, urlencode, urlsplit, urlunsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # not in typeshed; requests uses it too
@@ -35,6 +36,7 @@ MAX_REPLY_BYTES = 16 * 2**20
 _MAX_CONNECTIONS = 1000
 
 _CERTIFICATE_FILE, _CERTIFICATE_FOLDER = "SSL_CERT_FILE", "SSL_CERT_DIR"
+_KEY_LOG = "SSLKEYLOGFILE"
 _PROXIES = ("all_proxy", "ALL_PROXY", "https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY")
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 
@@ -215,6 +217,12 @@ def check_environment(environ: Mapping[str, str]) -> None:
                 where=name,
                 hint=f"Correct it, such as {name}=http://proxy.example:8080, or unset it.",
             )
+    if (keys := environ.get(_KEY_LOG)) and (reason := _why_not_writable(keys)):
+        raise TeacherUnreachable(
+            f"the environment variable {_KEY_LOG} names a file that cannot be written ({reason})",
+            where=_KEY_LOG,
+            hint="Correct it, or unset it: it is for looking into encrypted connections.",
+        )
     certificates = environ.get(_CERTIFICATE_FILE), environ.get(_CERTIFICATE_FOLDER)
     for name, value in zip((_CERTIFICATE_FILE, _CERTIFICATE_FOLDER), certificates, strict=True):
         if value and (fault := _certificate_fault(name, value)):
@@ -255,6 +263,14 @@ def _proxy_fault(value: str) -> str | None:
     if parts.scheme.startswith("socks") and find_spec("socksio") is None:
         return "names a SOCKS proxy, for which the package socksio is missing (pip install socksio)"
     return None
+
+
+def _why_not_writable(file: str) -> str | None:
+    try:
+        with Path(file).open("ab"):  # as OpenSSL does for each connection
+            return None
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
 
 
 def _certificate_fault(name: str, value: str) -> str | None:

@@ -147,6 +147,8 @@ def test_an_answer_that_cannot_be_decompressed_is_an_error_of_one_line(
         {"SSL_CERT_FILE": __file__},
         {"SSL_CERT_FILE": os.curdir},
         {"SSL_CERT_DIR": "/no/such/folder"},
+        {"SSLKEYLOGFILE": "/no/such/folder/keys"},
+        {"SSLKEYLOGFILE": os.curdir},
     ],
     ids=str,
 )
