@@ -309,8 +309,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             golden: The rows of the bundle's self-check: ``written`` for the purpose, or ``validation``: calibration
                 rows verbatim, which everybody with the bundle can read.
             calibrate: Whether to fit temperature scaling; labels do not change.
-            training: The rows that the student was fitted on, as `fit` takes them. With at least 30 of them, the bundle
-                measures how unlike them a response is (docs/novelty.md).
+            training: The rows that the student was fitted on, as `fit` takes them. The bundle measures how
+                unlike them a response is (docs/novelty.md); with fewer than 30 of them, no response is accepted.
             review: Decision rule: ``{"aim": "at_most_wrong", "share": 0.05}`` (at most 5 % of the accepted responses
                 differ from the human code, with 95 % confidence), ``{"aim": "keep_kappa", "at_least": 0.75}`` or
                 ``{"aim": "at_most_to_people", "share": 0.15}``; None: only blank, unreadable and truncated responses,

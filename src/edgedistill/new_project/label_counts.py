@@ -100,15 +100,17 @@ def describe_labels(found: LabelCounts) -> Iterator[str]:
         )
     for first, second in _near(list(found.counts)):
         yield f"{quote_label(first)} and {quote_label(second)} look alike; if they are one label, correct the cells"
-    for first, second in _same_meaning(list(found.counts)):
+    pairs = list(_same_meaning(list(found.counts)))
+    for first, second in pairs:
         yield (
             f"{quote_label(first)} and {quote_label(second)} look like one label in two languages; if so, replace "
             "one of them in the table"
         )
     if found.kind != "ordinal" and len(found.counts) > 2 and not all(map(_NUMBER.fullmatch, found.counts)):
+        apart = "apart from these, " if pairs else ""
         yield (
-            f"no two of the {len(found.counts)} labels mean the same, in other words or in another language, which "
-            "cannot be seen here; if two do, replace one of them in the table"
+            f"{apart}no two of the {len(found.counts)} labels mean the same, in other words or in another language, "
+            "which cannot be seen here; if two do, replace one of them in the table"
         )
     if few := [label for label, count in found.counts.items() if count < _FEW]:
         listed = ", ".join(f"{quote_label(label)} ({found.counts[label]})" for label in few[:5])

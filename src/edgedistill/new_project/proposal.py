@@ -153,7 +153,7 @@ class _Table:
 
     def __init__(self, table: DetectedTable) -> None:
         self.name, self.names, self.where, self.check = table.name, table.columns, table.where, table.check
-        self.faults = table.faults
+        self.faults, self.header_row = table.faults, table.header_row
         rows = [row for row in table.rows if not is_empty_row(row)]  # set aside when the table is read
         self.columns = {
             name: _Column(
@@ -305,11 +305,11 @@ def _find_named(table: _Table, given: Mapping[str, str]) -> dict[str, str]:
 def _require_name(table: _Table, column: str) -> None:
     """Raise a `DataError` if a column has no name, which a project file could not refer to."""
     if not column.strip():
-        letters = column_letters(table.names.index(column))
+        letters, row = column_letters(table.names.index(column)), table.header_row
         raise DataError(
             f"the column {letters} has no name",
-            where=table.where,
-            hint="Write a name into its cell in the row of the names. If these are in another row: --header-row.",
+            where=f"{table.where}, row {row}",
+            hint=f"Write a name into the cell {letters}{row}. If the names are in another row: --header-row.",
         )
 
 

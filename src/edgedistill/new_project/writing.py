@@ -181,7 +181,7 @@ _HAVE = ("has", "have")
 
 
 def _rows(responses: int) -> str:
-    return f"{responses} responses" if responses else "no responses"
+    return f"{responses or 'no'} {'response' if responses == 1 else 'responses'}"
 
 
 def _find_header(table: Path, options: TableOptions, sheet: str | None) -> HeaderRows:

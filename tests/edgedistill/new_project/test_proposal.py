@@ -306,7 +306,7 @@ def test_without_codes_formulas_that_are_not_computed_say_how_to_go_on():
 
 @pytest.mark.parametrize("name", ["", "  "])
 def test_a_column_without_a_name_never_reaches_the_project_file(name):
-    with pytest.raises(DataError, match=r"the column A has no name\. Write a name into its cell"):
+    with pytest.raises(DataError, match=r"in\.xlsx, row 1: the column A has no name\. Write a name into the cell A1"):
         propose(table({name: text, "Code": ["good", "poor"]}))
 
 
@@ -413,6 +413,11 @@ def test_labels_that_are_just_opposites_are_not_taken_for_typing_errors():
 def test_that_no_two_labels_mean_the_same_is_an_assumption_that_is_said(cells):
     said = list(describe_labels(count_labels(cells * 9)))
     assert any(line.startswith(f"no two of the {len(cells)} labels mean the same") for line in said)
+
+
+def test_labels_that_are_known_to_mean_the_same_are_not_said_to_differ():
+    said = list(describe_labels(count_labels(["correct", "richtig", "wrong"] * 9)))
+    assert [line.partition(",")[0] for line in said if "mean the same" in line] == ["apart from these"]
 
 
 @pytest.mark.parametrize("cells", [["yes", "no"], ["0", "1", "2"]])

@@ -218,9 +218,7 @@ def test_a_header_row_with_a_cell_that_is_merged_with_the_one_above_is_refused_b
     book = openpyxl.load_workbook(table)
     book.active.merge_cells("A1:A2")
     book.save(table)
-    with pytest.raises(
-        DataError, match=r"the column A has no name\. Write a name into its cell in the row of the names"
-    ):
+    with pytest.raises(DataError, match=r"in\.xlsx, row 2: the column A has no name\. Write a name into the cell A2"):
         project_from_table(table, tmp_path / "ice", TableOptions(header=HeaderRows(2)))
     assert not (tmp_path / "ice").exists()
     new = project_from_table(table, tmp_path / "ice", TableOptions())

@@ -240,7 +240,7 @@ def test_merged_cells_above_the_names_of_columns_say_where_those_may_be(sheet):
 
 def test_other_sheets_are_named(sheet, tmp_path):
     path = sheet(HEADER, *ROWS, more=lambda s: s.parent.create_sheet("Class 7c"))
-    assert read(path).notes == ("in.xlsx: the sheet 'Sheet' is read, not 'Class 7c': --sheet",)
+    assert read(path).notes == ("in.xlsx: the sheet 'Sheet' is read, not 'Class 7c'; --sheet takes another",)
 
 
 def with_sheets(path, **sheets):
@@ -260,8 +260,10 @@ def test_the_first_sheet_that_has_the_needed_columns_is_read_and_the_others_are_
     )
     table = read(path)
     assert cells(table) == list(ROWS)
-    assert table.notes == (
-        "in.xlsx: the sheet 'Answers' is read, not 'Instructions', 'Later'; 'Later' has its columns, too: --sheet",
+    (note,) = table.notes
+    assert note == (
+        "in.xlsx: the sheet 'Answers' is read, not 'Instructions', 'Later'; 'Later' has its columns, too; --sheet takes "
+        "another"
     )
     stated = read(path, header=HeaderRows(sheet="later"))
     assert cells(stated) == list(ROWS[:1])

@@ -31,6 +31,7 @@ class DetectedTable:
         first_row: The first row after header rows that were recognised by their cells, or None.
         faults: By column of a spreadsheet, why its cells cannot be used: merged cells, formulas without a result.
         where: The file, for messages; with the sheet, if there are several.
+        header_row: The row with the names of the columns.
     """
 
     name: str
@@ -42,6 +43,7 @@ class DetectedTable:
     first_row: int | None = None
     faults: Mapping[str, DataError] = field(default_factory=dict)
     where: str = ""
+    header_row: int = 1
 
     def __post_init__(self) -> None:
         if not self.where:
@@ -92,6 +94,7 @@ def read_detected(path: Path, reading: Reading) -> DetectedTable:
             opened.first_row,
             opened.faults,
             opened.where,
+            reading.header.header_row,
         )
 
 

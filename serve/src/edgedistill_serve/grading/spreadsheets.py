@@ -249,7 +249,7 @@ def describe_choice(name: str, title: str, others: Sequence[str], fitting: Seque
     """
     also = [repr(each) for each in fitting if each != title]
     more = f"; {_listed(also)} {'has' if len(also) == 1 else 'have'} its columns, too" if also else ""
-    return f"{name}: the sheet {title!r} is read, not {_listed(list(map(repr, others)))}{more}: --sheet"
+    return f"{name}: the sheet {title!r} is read, not {_listed(list(map(repr, others)))}{more}; --sheet takes another"
 
 
 def _open_workbook(file: BinaryIO, name: str) -> Any:
