@@ -262,8 +262,8 @@ def test_the_first_sheet_that_has_the_needed_columns_is_read_and_the_others_are_
     assert cells(table) == list(ROWS)
     (note,) = table.notes
     assert note == (
-        "in.xlsx: the sheet 'Answers' is read, not 'Instructions', 'Later'; 'Later' has its columns, too; --sheet takes "
-        "another"
+        "in.xlsx: the sheet 'Answers' is read, not 'Instructions', 'Later'; 'Later' has its columns, too; --sheet "
+        "takes another"
     )
     stated = read(path, header=HeaderRows(sheet="later"))
     assert cells(stated) == list(ROWS[:1])
