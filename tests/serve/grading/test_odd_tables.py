@@ -296,6 +296,7 @@ CODED = [(str(n), f"because of {n}", ("cause", "none")[n % 2]) for n in range(8)
         ("", "Open-Ended Response", "AM"),
         ("whole number", "the answer as typed", "coder 1"),
         ("Nr.", "Antwort", "Kode"),
+        ("", "Why does ice float?", "AM"),
     ],
 )
 @pytest.mark.parametrize("kind", ["xlsx", "csv"])

@@ -2,7 +2,8 @@
 
 It is recognised by its cells. A cell that is like the others of its column (a number among numbers, a code that occurs
 again) shows that the row is data. Without such a cell, two columns with a sign that the row is none make it a header:
-a text among numbers, a code that is nowhere else, a text in parentheses, a name such as "Open-Ended Response".
+a text among numbers, a code that is nowhere else, a text in parentheses, a question above answers, a name such as
+"Open-Ended Response".
 """
 
 import re
@@ -76,7 +77,7 @@ def signs_of_header(names: Sequence[str], cells: Sequence[str], below: Sequence[
         if _is_unlike(filled, folded):
             odd = odd or f"{_cut(text)!r} in the column {_cut(name)!r}"
             count += 1
-        elif _is_name(text):
+        elif _is_name(text) or _asks(text, filled):
             count += 1
     return Signs(count + (count > 0 and gap), odd)
 
@@ -109,6 +110,12 @@ def _is_unlike(filled: Sequence[str], folded: set[str]) -> bool:
     if any(_share(filled, kind) >= _TYPED for kind in _KINDS):
         return True
     return len(folded) <= len(filled) // 3  # codes, each of which occurs several times
+
+
+def _asks(text: str, filled: Sequence[str]) -> bool:
+    """Return whether a text is a question above answers."""
+    asked = sum(each.endswith("?") for each in filled)
+    return text.endswith("?") and len(filled) >= _LEAST_CELLS and 20 * asked <= len(filled)
 
 
 def _is_name(text: str) -> bool:
