@@ -272,6 +272,8 @@ def _stated_by(line: str, labels: Sequence[str]) -> tuple[str | None, bool]:
     value = _CLOSING_MARKS.sub("", value)
     if _NEUTRAL.issuperset(words) and not _STATING.isdisjoint(words) and (label := match_label(value, labels)):
         return label, True
+    if any(_tight(part[:_LONGEST]) in map(_tight, labels) for part in (line, value)):
+        return None, False  # such as "1. 5" where a label is 1.5
     folded = _EMPHASISED.sub(r"\2", _casefold(line[:_LONGEST]))
     mentions = _mentions(folded, tuple(labels))
     signed = _signed_labels(tuple(labels))
@@ -295,7 +297,7 @@ def _is_whole(folded: str, mention: tuple[str, int, int]) -> bool:
     """Whether a mention is no part of something longer, such as ``2.5``, ``-1``, ``A+`` or ``pre-process``."""
     _, start, stop = mention
     rest = folded[stop : stop + 2]
-    return folded[start - 1 : start] not in tuple("+-/*_.,&") and not (
+    return folded[start - 1 : start] not in tuple("+-/*_.,&~<>\u2264\u2265\u2248\u00b1") and not (
         rest[:1] in tuple("+-*%_/&") or (rest[:1] in tuple(".,:'") and rest[1:].isalnum())
     )
 

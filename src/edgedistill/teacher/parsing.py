@@ -214,7 +214,11 @@ def _stated_labels(content: str, labels: Sequence[str], *, after_reason: bool) -
     listed = [named[1] for line in (lines[-1:] if after_reason else lines) if (named := _LABELS_LINE.match(line))]
     if after_reason and not listed:
         listed = lines[-1:]
-    return match_labels(listed[0].strip().strip("*_"), labels) if len(listed) == 1 else None
+    if len(listed) != 1:
+        return None
+    joined = match_labels(listed[0].strip(), labels)
+    has_marks = any(label.strip("*_") != label for label in labels)
+    return joined if joined or has_marks else match_labels(listed[0].strip().strip("*_"), labels)
 
 
 def label_text(named: object, labels: Sequence[str]) -> str | None:

@@ -107,6 +107,19 @@ def test_an_answer_with_an_unknown_label_is_refused(content: str, cause: Failure
     assert failure.cause is cause
 
 
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        *(("Labels: A*", "A*"), ("Labels: A", "A"), ("labels: A *", None), ("A *; B", None), ("Labels: B, A*", "A*;B")),
+        *(("Labels: A; A*", "A;A*"), ("**Labels:** A*", None), ("A\\*; B", "A*;B"), ('{"labels": ["A *"]}', None)),
+        *(("- A*\n- B", "A*;B"), ("* A\n* B", "A;B"), ('{"labels": "A*, B"}', "A*;B")),
+    ],
+)
+def test_what_is_stripped_turns_no_label_of_a_set_into_another(content: str, code: str | None) -> None:
+    found = parse_labels(answer(content), ("A", "A*", "B"))
+    assert isinstance(found, Failure) if code is None else found == code
+
+
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda each: st.lists(each, max_size=3)))
 def test_no_answer_makes_the_multilabel_parser_fail(value: Any) -> None:
     found = parse_labels(answer(json.dumps({"labels": value})), LABELS)
