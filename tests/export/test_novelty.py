@@ -306,3 +306,9 @@ def test_of_further_responses_no_more_than_the_share_is_expected_beyond_the_limi
 
 def test_the_vector_is_taken_after_two_thirds_of_the_layers_and_never_after_the_last():
     assert [vector_layer(layers) for layers in (1, 2, 3, 6, 12, 24)] == [0, 1, 2, 4, 8, 16]
+
+
+def test_the_offline_page_accepts_nothing_either_if_too_few_texts_are_known(tmp_path):
+    result = export(tmp_path, training=5)
+    page = browser_scores(result.bundle, rows_of(PRAISE, 2))
+    assert [(score.decision, score.reason) for score in page] == [("review", "unlike training")] * 2
