@@ -129,12 +129,14 @@ def _without_second_header(
     """Return the records without header rows below the names, the first row after these if there are any, and notes."""
     ahead = list(islice(records, SAMPLE_ROWS))
     texts = [list(texts_of(record)) for _, record in ahead]
+    most = max(0, min(_MOST_HEADER_ROWS, len(texts) - 1))
     skipped, signs = 0, Signs()
-    while skipped < min(_MOST_HEADER_ROWS, len(ahead) - 1):
-        signs = signs_of_header(names, texts[skipped], texts[skipped + 1 :])
-        if not signs.is_header:
+    for count in range(most, 0, -1):  # each header row is compared with the rows below all of them
+        found = [signs_of_header(names, cells, texts[count:]) for cells in texts[:count]]
+        if all(each.is_header for each in found):
+            skipped = count
             break
-        skipped += 1
+        signs = found[0]
     rest = chain(ahead[skipped:], records)
     if skipped:
         numbers = [number for number, _ in ahead[:skipped]]

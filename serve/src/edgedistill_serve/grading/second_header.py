@@ -1,9 +1,14 @@
 """A second header row: units, explanations, translations or coders' names below the names of the columns.
 
-It is recognised by its cells. A cell that is like the others of its column (a number among numbers, a code that occurs
-again) shows that the row is data. Without such a cell, two columns with a sign that the row is none make it a header:
-a text among numbers, a code that is nowhere else, a text in parentheses, a question above answers, a name such as
-"Open-Ended Response".
+A response must not be lost, so a row is left out only where its cells show that it is none. A cell that is like the
+others of its column (a number among numbers, a code that occurs again), or that stands twice in the row, shows that
+the row is data. A first answer may be a question, and a first code may be rare or missing, in two columns at once:
+this is said, and the row is read. The row is a header
+
+- if a column numbers the rows, the row has no number there, and another cell describes its column: a text in
+  parentheses, a question above answers, a usual name such as "Open-Ended Response"; or
+- if all of its cells are usual names or texts in parentheses, and one of them is unlike its column: a text among
+  numbers, or a code that is nowhere else.
 """
 
 import re
@@ -17,7 +22,8 @@ SAMPLE_ROWS = 60
 _LEAST_CELLS = 5
 """Cells of a column below which nothing is said about it."""
 _TYPED = 0.9
-_SIGNS = 2
+_QUESTION_WORDS = 3
+"""Words of a question below which it may as well be a mark of doubt."""
 _SHOWN_WORDS = 3
 _SHOWN_CELLS = 5
 _SHOWN_CHARACTERS = 40
@@ -25,6 +31,7 @@ _SHOWN_CHARACTERS = 40
 _NUMBER = re.compile(r"[-+]?[0-9][0-9.,:\u202f ]*%?")
 _TIME = re.compile(r"[0-9]{1,4}[-./][0-9]{1,2}[-./][0-9]{1,4}.*")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+_NUMBERED = re.compile(r"([^\d\s@]*)([0-9]{1,18})([^\d\s@]*)")
 _IN_BRACKETS = re.compile(r"\(.*\)|\[.*\]|\{.*\}|<.*>", re.DOTALL)
 
 
@@ -33,17 +40,12 @@ class Signs:
     """What the cells of a row say about it.
 
     Attributes:
-        count: Columns with a sign that the row is a header.
+        is_header: Whether the row is read as a header.
         odd: The first cell that is unlike the others of its column, with the column, for messages; or empty.
     """
 
-    count: int = 0
+    is_header: bool = False
     odd: str = ""
-
-    @property
-    def is_header(self) -> bool:
-        """Whether the row is read as a header."""
-        return self.count >= _SIGNS
 
 
 _DATA = Signs()
@@ -61,25 +63,30 @@ def signs_of_header(names: Sequence[str], cells: Sequence[str], below: Sequence[
         >>> rows = [["it melts", "cause"], ["it is cold", "none"]] * 5
         >>> signs_of_header(["Response", "Code"], ["(open text)", "(AM)"], rows).is_header
         True
+        >>> signs_of_header(["Response", "Code"], ["is it cold?", "(unclear)"], rows).is_header
+        False
     """
-    count, odd, gap = 0, "", False
-    for place, name in enumerate(names):
-        text = cells[place].strip() if place < len(cells) else ""
+    odd, is_numbered, questions, described = "", True, 0, 0
+    texts = [cell.strip() for cell in cells[: len(names)]]
+    filled_cells = [fold_name(text) for text in texts if text]
+    if len(set(filled_cells)) < len(filled_cells):
+        return _DATA
+    for place, text in enumerate(texts):
         column = [row[place].strip() for row in below if place < len(row)]
         filled = [each for each in column if each]
+        is_numbered = is_numbered and not _numbers_rows(column)
         if not text:
-            gap = gap or len(column) == len(filled) >= _LEAST_CELLS
             continue
         folded = {fold_name(each) for each in filled}
         kind = _kind(text)
         if fold_name(text) in folded or (kind and filled and _share(filled, kind) >= 0.5):
             return _DATA
-        if _is_unlike(filled, folded):
-            odd = odd or f"{_cut(text)!r} in the column {_cut(name)!r}"
-            count += 1
-        elif _is_name(text) or _asks(text, filled):
-            count += 1
-    return Signs(count + (count > 0 and gap), odd)
+        if not odd and _is_unlike(filled, folded):
+            odd = f"{_cut(text)!r} in the column {_cut(names[place])!r}"
+        described += _is_name(text)
+        questions += _asks(text, filled)
+    has_no_number = not is_numbered and described + questions > 0
+    return Signs(has_no_number or (bool(odd) and described == len(filled_cells) > 1), odd)
 
 
 def describe_second_header(name: str, numbers: Sequence[int], rows: Sequence[Sequence[str]], first: int) -> str:
@@ -115,7 +122,23 @@ def _is_unlike(filled: Sequence[str], folded: set[str]) -> bool:
 def _asks(text: str, filled: Sequence[str]) -> bool:
     """Return whether a text is a question above answers."""
     asked = sum(each.endswith("?") for each in filled)
-    return text.endswith("?") and len(filled) >= _LEAST_CELLS and 20 * asked <= len(filled)
+    is_question = text.endswith("?") and len(text.split()) >= _QUESTION_WORDS
+    return is_question and len(filled) >= _LEAST_CELLS and 20 * asked <= len(filled)
+
+
+def _numbers_rows(column: Sequence[str]) -> bool:
+    """Return whether a column numbers its rows: 1, 2, 3; s07, s08, s11; or the times at which they came in."""
+    if len(column) < _LEAST_CELLS:
+        return False
+    found = [_NUMBERED.fullmatch(cell) for cell in column]
+    if all(found):
+        around = {(each[1], each[3]) for each in found if each}
+        order: list[int] | list[str] = [int(each[2]) for each in found if each]
+    else:
+        around, order = {("", "")}, list(column) if _share(column, "time") == 1 else []
+    pairs = list(zip(order, order[1:], strict=False))
+    is_sorted = all(one < two for one, two in pairs) or all(one > two for one, two in pairs)  # type: ignore[operator]
+    return bool(pairs) and is_sorted and len(around) == 1
 
 
 def _is_name(text: str) -> bool:
