@@ -14,6 +14,7 @@ this is said, and the row is read. The row is a header
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from edgedistill_serve.grading.column_names import fold_name, is_usual_name
 
@@ -126,18 +127,18 @@ def _asks(text: str, filled: Sequence[str]) -> bool:
     return is_question and len(filled) >= _LEAST_CELLS and 20 * asked <= len(filled)
 
 
-def _numbers_rows(column: Sequence[str]) -> bool:
+def _numbers_rows(column: list[str]) -> bool:
     """Return whether a column numbers its rows: 1, 2, 3; s07, s08, s11; or the times at which they came in."""
     if len(column) < _LEAST_CELLS:
         return False
     found = [_NUMBERED.fullmatch(cell) for cell in column]
     if all(found):
         around = {(each[1], each[3]) for each in found if each}
-        order: list[int] | list[str] = [int(each[2]) for each in found if each]
+        order = [each[2].zfill(18) for each in found if each]
     else:
-        around, order = {("", "")}, list(column) if _share(column, "time") == 1 else []
-    pairs = list(zip(order, order[1:], strict=False))
-    is_sorted = all(one < two for one, two in pairs) or all(one > two for one, two in pairs)  # type: ignore[operator]
+        around, order = {("", "")}, column if _share(column, "time") == 1 else []
+    pairs = list(pairwise(order))
+    is_sorted = all(one < two for one, two in pairs) or all(one > two for one, two in pairs)
     return bool(pairs) and is_sorted and len(around) == 1
 
 
