@@ -10,6 +10,8 @@ INSTALLED = .venv/.installed
 INSTALLED5 = .venv-transformers5/.installed
 # The builds of onnxruntime send events to their maker unless this is set before they are loaded.
 export ORT_DISABLE_TELEMETRY = 1
+# Each process would compile all modules anew, and pytest rewrite all tests, if the shell forbade to keep the result.
+export PYTHONDONTWRITEBYTECODE =
 NODE_INSTALLED = tests/js/node_modules/.installed
 CLIENT_TOOLS = clients/js/node_modules/.installed
 WEB_ASSETS = export/src/edgedistill_export/web/vendor/index.json

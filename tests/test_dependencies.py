@@ -1,7 +1,6 @@
 """What the three distributions import is what their `pyproject.toml` files declare."""
 
 import ast
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from .processes import run
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {
@@ -119,13 +120,15 @@ def test_every_import_is_declared(package):
 def test_every_module_can_be_imported(package):
     code = (
         "import importlib, pkgutil, sys\n"
+        "for name in [name for name in sys.modules if name.startswith('edgedistill')]:\n"
+        "    del sys.modules[name]\n"
         "package = importlib.import_module(sys.argv[1])\n"
         "for each in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
         "    if each.name not in sys.argv[2:] and not each.name.endswith('__main__'):\n"
         "        importlib.import_module(each.name)\n"
     )
     without = [] if find_spec("optimum") else ["edgedistill_export.convert.by_optimum"]
-    done = subprocess.run([sys.executable, "-c", code, package, *without], capture_output=True, text=True)
+    done = run("-c", code, package, *without)
     assert done.returncode == 0, done.stderr
 
 

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -199,6 +200,7 @@ class RunFolder:
         )
 
 
+@cache  # reading the metadata of a distribution parses all of it
 def _tool_versions() -> dict[str, str]:
     return {"python": python_version()} | {name: version(name) for name in _TOOLS}
 

@@ -36,7 +36,7 @@ from edgedistill_serve.server.middleware.api_keys import KeyAccess
 from edgedistill_serve.server.protocols import v1_routes
 from edgedistill_serve.server.service import Service
 draining = []
-process.END_SECONDS = 1
+process.END_SECONDS = 0.5
 {hang}
 from edgedistill_serve.cli.main import main
 main()
@@ -47,7 +47,7 @@ main()
 @pytest.mark.parametrize("signals", [1, 2])
 def test_sigterm_ends_a_server_in_which_hangs(start, bundle, hang, signals):
     before = (sys.executable, "-c", CODE.format(hang=hang))
-    with start(str(bundle.folder), "--drain-seconds", "3", before=before) as server, ThreadPoolExecutor(1) as caller:
+    with start(str(bundle.folder), "--drain-seconds", "1", before=before) as server, ThreadPoolExecutor(1) as caller:
 
         def ask():
             with suppress(httpx.HTTPError):
@@ -92,7 +92,7 @@ def test_sigterm_ends_a_server_that_loads_for_ever(bundle):
 
 def test_the_unscored_responses_are_counted_in_the_log(start, bundle):
     before = (sys.executable, "-c", CODE.format(hang=HANGS["a scoring thread"]))
-    with start(str(bundle.folder), "--drain-seconds", "3", before=before) as server, ThreadPoolExecutor(1) as caller:
+    with start(str(bundle.folder), "--drain-seconds", "1", before=before) as server, ThreadPoolExecutor(1) as caller:
 
         def ask():
             with suppress(httpx.HTTPError):
