@@ -32,6 +32,7 @@ class TableOptions:
         encoding: That of text files.
         html: Whether the texts are HTML.
         label_spelling: ``exact`` or ``folded``, as `data.label_spelling` of a project.
+        sheet_option: The command's name of the option for the sheet.
     """
 
     keys: tuple[str, ...]
@@ -43,12 +44,13 @@ class TableOptions:
     encoding: str | None = None
     html: bool = False
     label_spelling: str | None = None
+    sheet_option: str = "--sheet"
 
     def given(self) -> Iterator[str]:
         """Yield the options that are given, as on the command line."""
         for name in _OPTIONS:
             if getattr(self, name) not in (None, (), False):
-                yield "--sheet" if name == "sheet_name" else f"--{name.replace('_', '-')}"
+                yield self.sheet_option if name == "sheet_name" else f"--{name.replace('_', '-')}"
 
     def reading(self, project: Project | None = None) -> ReadingOptions:
         """Return how a table is read; what is not said is as in the section ``data`` of a project.
@@ -62,7 +64,7 @@ class TableOptions:
             raise ArgumentError(
                 f"{spelling!r} is not known", where="--label-spelling", hint=f"Use {' or '.join(_SPELLINGS)}."
             )
-        header = HeaderRows(self.header_row or 1, self.first_row, self.sheet_name)
+        header = HeaderRows(self.header_row or 1, self.first_row, self.sheet_name, self.sheet_option)
         header.check("--first-row")
         return ReadingOptions(
             columns=parse_columns(self.column, self.keys),
@@ -138,7 +140,7 @@ def reads_table(
         def called(**given: Any) -> None:
             words = {name: given.pop(name) for name in annotations}
             words["column"] = tuple(words["column"] or ())
-            command(table=TableOptions(keys, **words), **given)
+            command(table=TableOptions(keys, **words, sheet_option=sheet[0]), **given)
 
         own = [each for name, each in signature.parameters.items() if name != "table"]
         more = [

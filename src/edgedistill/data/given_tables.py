@@ -68,7 +68,8 @@ class ReadingOptions:
     def of_another_file(self) -> "ReadingOptions":
         """Return the options for a second table: it may have the same names, and has a header of its own."""
         usual = {**self.usual_columns, **{key: (name,) for key, name in self.columns.items()}}
-        return ReadingOptions(usual_columns=usual, html=self.html, fold_labels=self.fold_labels)
+        header = HeaderRows(sheet_option=self.header.sheet_option)
+        return ReadingOptions(usual_columns=usual, header=header, html=self.html, fold_labels=self.fold_labels)
 
 
 AS_IT_IS = ReadingOptions()
@@ -210,7 +211,9 @@ def _with_sheet(path: Path, options: ReadingOptions, needed: Sequence[str]) -> t
     def columns_of(sheet: str) -> int:
         rows = first_rows(path, Reading((), header=replace(header, sheet=sheet)), number)
         names = rows[number - 1] if len(rows) >= number else []
-        return sum(any(matching_columns(each, names) for each in (key, *given)) for key, given in wanted.items())
+        return sum(
+            any(matching_columns(each, names, letters=True) for each in (key, *given)) for key, given in wanted.items()
+        )
 
     counts = {sheet: columns_of(sheet) for sheet in sheets}
     best = max(sheets, key=lambda sheet: counts[sheet])  # the first of those with as many
@@ -218,7 +221,7 @@ def _with_sheet(path: Path, options: ReadingOptions, needed: Sequence[str]) -> t
         return header, []
     others = [sheet for sheet in sheets if sheet != best]
     fitting = [sheet for sheet in sheets if counts[sheet] == counts[best]]
-    return replace(header, sheet=best), [describe_choice(path.name, best, others, fitting)]
+    return replace(header, sheet=best), [describe_choice(path.name, best, others, fitting, header.sheet_option)]
 
 
 def _no_column(key: str, table: DetectedTable, header: HeaderRows) -> DataError:
@@ -238,7 +241,7 @@ def _with_place(error: DataError, path: Path, reading: Reading, table: DetectedT
     sheets = table_sheets(path) if path.is_file() and table else []
     for sheet in sheets if reading.header.sheet is None else [reading.header.sheet]:
         if row := _header_elsewhere(path, replace(reading, header=replace(reading.header, sheet=sheet))):
-            option = f" --sheet {sheet!r}" if len(sheets) > 1 else ""
+            option = f" {reading.header.sheet_option} {sheet!r}" if len(sheets) > 1 else ""
             return DataError(
                 "the names of the columns are not in this row",
                 where=f"{table.where if table else path.name}, row {reading.header.header_row}",
@@ -252,7 +255,7 @@ def _with_place(error: DataError, path: Path, reading: Reading, table: DetectedT
         )
     if len(sheets) < 2:
         return error
-    fix = f"The sheets are {', '.join(map(repr, sheets))}: --sheet says which is read."
+    fix = f"The sheets are {', '.join(map(repr, sheets))}: {reading.header.sheet_option} says which is read."
     return DataError(error.what, where=error.where, hint=f"{error.hint} {fix}" if error.hint else fix)
 
 

@@ -114,7 +114,8 @@ def project_from_table(table: Path, folder: Path | None, options: TableOptions) 
     uncoded = proposal.labels is None
     if proposal.html_rows:
         notes.append(
-            f"{proposal.html_rows} responses have HTML, such as <p> or &nbsp;: html: remove reads what it shows"
+            f"{proposal.html_rows} responses have HTML, such as <p> or &nbsp;, which is removed when they are read; "
+            "--keep-html leaves it"
         )
     if proposal.labels is not None:
         without = sum(

@@ -295,11 +295,18 @@ def _stated_by(line: str, labels: Sequence[str]) -> tuple[str | None, bool]:
 
 def _is_whole(folded: str, mention: tuple[str, int, int]) -> bool:
     """Whether a mention is no part of something longer, such as ``2.5``, ``-1``, ``A+`` or ``pre-process``."""
-    _, start, stop = mention
+    label, start, stop = mention
     rest = folded[stop : stop + 2]
+    if _NUMBER.fullmatch(label) and (_COMPARED.search(folded[:start]) or _COMPARES.match(folded[stop:])):
+        return False
     return folded[start - 1 : start] not in tuple("+-/*_.,&~<>\u2264\u2265\u2248\u00b1") and not (
         rest[:1] in tuple("+-*%_/&") or (rest[:1] in tuple(".,:'") and rest[1:].isalnum())
     )
+
+
+_COMPARED = re.compile(r"(?:[<>]=\s*|(?:[<~\u2264\u2265\u2248\u00b1]|(?<=\s)>)\s+)$")
+_COMPARES = re.compile(r"\s*[\u2264\u2265\u2248\u00b1]|\s+[<>](?!/)|\s*[<>]=")
+"""Signs of comparison before and after a number; a line that begins with ``>`` is a quotation."""
 
 
 def _has_its_signs(folded: str, mention: tuple[str, int, int], labels: _SignedLabels) -> bool:

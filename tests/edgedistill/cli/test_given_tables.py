@@ -205,6 +205,28 @@ def test_a_workbook_whose_first_sheet_is_another_one_says_which_sheet_is_read(bu
     )
 
 
+def test_monitor_names_its_own_option_for_the_sheet_of_a_table(bundle, journal, tmp_path):
+    """Its ``--sheet`` is the file that it writes."""
+    term(journal, weeks=2)
+    FORMS["xlsx"].write(tmp_path / "in.xlsx", [("id", "human_code"), ("r1", "process")])
+    FORMS["CSV"].write(tmp_path / "in.csv", [("id", "human_code"), ("r1", "process")])
+    words = ["monitor", str(bundle.folder), str(journal.folder), "--codes"]
+
+    def said(*more):
+        result = CliRunner().invoke(app, [*words, *map(str, more)])
+        return f"{result.output} {result.exception}"
+
+    journal.draw("r1")
+    table, sheet = tmp_path / "texts.xlsx", tmp_path / "sheet.csv"
+    FORMS["xlsx"].write(table, [("id", "response"), ("r1", "you worked hard")])
+    drawn = CliRunner().invoke(app, [*words[:-1], "--sheet", str(sheet), "--responses", str(table)]).output
+    assert "the sheet 'Sheet' is read, not 'Notes'; --sheet-name takes another" in drawn
+    assert "--sheet takes another" not in drawn
+    assert "--sheet-name says which is read" in said(tmp_path / "in.xlsx", "--column", "id=Nr")
+    assert "Leave out --sheet-name." in said(tmp_path / "in.csv", "--sheet-name", "A")
+    assert "--sheet-name is about a table" in str(CliRunner().invoke(app, [*words[:-1], "--sheet-name", "A"]).exception)
+
+
 def test_estimate_names_rows_as_other_commands_do_and_says_where_dates_come_from(rows, tmp_path):
     table = tmp_path / "in.csv"
     FORMS["CSV"].write(table, [*rows, ("r40", "great job", "2026-02-01", "process")])

@@ -338,6 +338,8 @@ def test_what_is_stripped_turns_no_label_into_another(content: str, label: str |
         (("1", "1+", "1-"), "Grade: 1 \u2013", None), (("C", "C#"), "C #", None), (("C", "C#"), "C\\#", "C#"),
         (("C", "C#"), "C\u266f", None), (("?", "!"), "?!", None), (("?", "!"), '"?"', "?"),
         (("1", "1.5"), "1. 5", None), (("1", "1.5"), "Score: 1 .5", None), (("1", "1.5"), "1.", "1"),
+        (("0", "1"), ">= 1", None), (("0", "1"), "Score: > 1", None), (("0", "1"), "score 1 < 2", None),
+        (("0", "1"), "> 1", "1"), (("0", "1"), "Score -> 1", "1"), (("0", "1"), "Score: \u2264 1", None),
         (("0", "1"), "~1", None), (("0", "1"), "\u22651", None), (("0", "1"), "Score: >1", None),
         (("a_b", "ab"), "a\\_b", "a_b"), (("no", "no!"), "no !", None), (("no", "no!"), "The label is no.", "no"),
     ],

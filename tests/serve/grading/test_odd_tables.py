@@ -455,6 +455,42 @@ def test_a_form_whose_question_has_changed_names_the_columns_by_letter_and_begin
     assert len(list(read_rows(tmp_path / "out.csv"))) == 1
 
 
+def test_of_a_question_in_two_wordings_both_letters_are_named(scorer, text, tmp_path):
+    questions = ("3. What would you say to Maya, who solved it on her third try?", "3. What would you say to Maya now?")
+    with pytest.raises(DataError, match=r"--column response=B or C$"):
+        grade(scorer, text(as_csv(("Class", *questions), ("7b", "great job", ""))), tmp_path / "out.csv")
+
+
+def test_a_letter_that_is_the_name_of_another_column_is_no_hint(scorer, text, tmp_path):
+    path = text(as_csv(("B", "responses"), ("7b", "great job")))
+    with pytest.raises(DataError, match=r'--column response="NAME"$'):
+        grade(scorer, path, tmp_path / "out.csv")
+    notes = []
+    grade(scorer, path, tmp_path / "out.csv", columns={"response": "B"}, note=notes.append)
+    assert "the column 'B' is the response" in notes
+
+
+def test_a_letter_finds_the_sheet_that_has_so_many_columns(scorer, tmp_path):
+    path = with_sheets(
+        tmp_path / "in.xlsx", Instructions=[("Read this",)], Answers=[("Class", "Why?"), ("7b", "great job")]
+    )
+    notes = []
+    grade(scorer, path, tmp_path / "out.csv", columns={"response": "B"}, note=notes.append)
+    assert "in.xlsx: the sheet 'Answers' is read, not 'Instructions'; --sheet takes another" in notes
+    assert len(list(read_rows(tmp_path / "out.csv"))) == 1
+
+
+def test_html_that_is_graded_as_text_is_said(scorer, text, tmp_path):
+    path = text(as_csv(("response",), ("<p>great job</p>",), ("a &lt; b",), ("2 < 3",), ("great job",)))
+    said = "2 rows have HTML, such as <p> or &nbsp;, which was read as text; --html reads what it shows"
+    notes = []
+    grade(scorer, path, tmp_path / "out.csv", note=notes.append, part_rows=1)
+    assert said in notes
+    notes.clear()
+    grade(scorer, path, tmp_path / "out.csv", note=notes.append, html=True, overwrite=True)
+    assert said not in notes
+
+
 def test_a_column_that_is_named_twice_is_refused_however_it_is_named(answers_bundle, text, tmp_path):
     path = text(as_csv(("2. Explain why", "b", "c"), ("1", "great job", "x")))
     columns = {"question": "2. Explain\u2026", "response": "A", "reference_answer": "c"}

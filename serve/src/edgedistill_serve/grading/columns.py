@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.grading.column_names import closest_columns, column_letters, is_long, list_columns
+from edgedistill_serve.grading.column_names import (
+    closest_columns,
+    column_letters,
+    is_long,
+    list_columns,
+    matching_columns,
+)
 from edgedistill_serve.grading.table_reader import ExactTime
 from edgedistill_serve.grading.text_rows import value_text
 from edgedistill_serve.scoring.score import Columns as AddedColumns
@@ -29,6 +35,8 @@ class _Missing:
         return "MISSING"
 
 
+_MOST_NAMED = 3
+"""Columns that a hint names."""
 MISSING: Final = _Missing()
 
 
@@ -83,7 +91,9 @@ def check_columns(
         column = (columns or {}).get(name, name)
         if column not in names:
             near = closest_columns(column, names, most=1) or [each for each in names if is_long(each)]
-            named = f"{name}={column_letters(list(names).index(near[0]))}" if len(near) == 1 else f'{name}="NAME"'
+            letters = [column_letters(list(names).index(each)) for each in near]
+            is_clear = len(letters) <= _MOST_NAMED and not any(matching_columns(each, names) for each in letters)
+            named = f"{name}={' or '.join(letters)}" if letters and is_clear else f'{name}="NAME"'
             raise DataError(
                 f"there is no column {column!r}",
                 where=where,

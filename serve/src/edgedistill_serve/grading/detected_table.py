@@ -71,7 +71,9 @@ def read_detected(path: Path, reading: Reading) -> DetectedTable:
         raise DataError("the file cannot be read (it is a folder)", where=str(path))
     form = table_format(path.name, reading.stated)
     if reading.header.sheet is not None and form.kind != "xlsx":
-        raise DataError("only xlsx files have sheets", where=path.name, hint="Leave out --sheet.")
+        raise DataError(
+            "only xlsx files have sheets", where=path.name, hint=f"Leave out {reading.header.sheet_option}."
+        )
     if form.kind == "parquet":
         return DetectedTable(readable_name(path), read_columns(path), tuple(read_rows(path)))
     usual = DELIMITERS.get(form.kind, "")

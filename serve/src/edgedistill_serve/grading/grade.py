@@ -244,19 +244,32 @@ class _Here:
 
     def finish(self, whole: list[Part]) -> None:
         before = total(whole)
+        html = 0
+
+        def count(batch: Batch) -> None:
+            nonlocal html
+            html += self.batches.count_html(batch.columns) if batch.rows and not self.batches.html else 0
+
         with scored_batches(self.source.batches(before.read, self.part_rows), self.batches) as scored:
             while (first := next(scored, None)) is not None:
-                whole.append(self._write_part(len(whole), _until_end(first, scored), before))
+                whole.append(self._write_part(len(whole), _until_end(first, scored), before, count))
                 before += whole[-1].counts
                 if self.stop():
                     raise GradingStopped("stopped")
         if not whole:
-            whole.append(self._write_part(0, [], before))
+            whole.append(self._write_part(0, [], before, count))
+        if html:
+            self.note(
+                f"{html} rows have HTML, such as <p> or &nbsp;, which was read as text; --html reads what it shows"
+            )
 
-    def _write_part(self, number: int, scored: "Iterable[_ScoredBatch]", before: GradingCounts) -> Part:
+    def _write_part(
+        self, number: int, scored: "Iterable[_ScoredBatch]", before: GradingCounts, count: Callable[[Batch], None]
+    ) -> Part:
         def on_batch(batch: Batch, counts: GradingCounts) -> None:
             if self.strict and batch.rejected:
                 raise _as_error(batch.rejected[0])
+            count(batch)
             self.progress(before + counts, self.source.share_read)
 
         return write_part(self.parts, number, scored, self.source.kinds, self.batches, on_batch)

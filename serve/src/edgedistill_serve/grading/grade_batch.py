@@ -14,7 +14,7 @@ from edgedistill_serve.grading.scored_texts import BYTES, Numbers, ScoredTexts, 
 from edgedistill_serve.scoring.score import Columns as AddedColumns
 from edgedistill_serve.scoring.score import Reason, Score, score_columns
 from edgedistill_serve.scoring.scorer import Scorer, deduplicate, result_or_error
-from edgedistill_serve.task.html_text import html_to_text
+from edgedistill_serve.task.html_text import has_html, html_to_text
 
 _REASONS: tuple[Reason, ...] = get_args(Reason)
 _OTHERS = ("probability", "novelty", "unknown_share", "tokens", "context_tokens", "context_tokens_lost", "truncated")
@@ -115,6 +115,11 @@ class GradeBatch:
     def input_columns(self) -> dict[str, str]:
         """By input of the task, its column."""
         return {name: self.named_columns.get(name, name) for name in self.scorer.bundle.task.inputs}
+
+    def count_html(self, columns: Mapping[str, Any]) -> int:
+        """Return the number of rows with HTML in a text; see `columns`."""
+        texts = (values(columns[column]) for column in self.input_columns.values())
+        return sum(any(isinstance(each, str) and has_html(each) for each in row) for row in zip(*texts, strict=True))
 
     def texts(self, columns: Mapping[str, Any]) -> dict[str, list[Any]]:
         """Return the inputs of the task, HTML as the text that it shows; see `columns`."""

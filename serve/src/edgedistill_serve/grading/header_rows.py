@@ -7,7 +7,7 @@ header rows below the names are recognised by their cells, which are unlike thos
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Generic, TypeVar
 
@@ -31,11 +31,13 @@ class HeaderRows:
         first_row: The first row after the header rows; None for the one after ``header_row``, unless more header rows
             follow: Qualtrics' three, or others whose cells are unlike those below.
         sheet: Of a workbook; None for the first one that has the needed columns.
+        sheet_option: The option that says which sheet, for messages.
     """
 
     header_row: int = 1
     first_row: int | None = None
     sheet: str | None = None
+    sheet_option: str = field(default="--sheet", compare=False)
 
     def check(self, where: str) -> None:
         """Raise a `DataError` unless the first row is below the header."""

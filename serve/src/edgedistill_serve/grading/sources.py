@@ -261,7 +261,9 @@ def open_rows(
             )
             return
         if reading.header.sheet is not None:
-            raise DataError("only xlsx files have sheets", where=file.name, hint="Leave out --sheet.")
+            raise DataError(
+                "only xlsx files have sheets", where=file.name, hint=f"Leave out {reading.header.sheet_option}."
+            )
         with dialect.open(opened, "" if dialect.delimiter else "\n") as text:
             if dialect.delimiter:
                 table = DelimitedText(

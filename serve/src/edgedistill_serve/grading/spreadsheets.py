@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.grading.column_names import column_letters, fold_name, has_column, matching_columns
+from edgedistill_serve.grading.column_names import column_letters, fold_name, matching_columns
 from edgedistill_serve.grading.header_rows import HEADER_FIRST, HeaderRows, read_header
 from edgedistill_serve.grading.text_rows import TableRow, value_text
 
@@ -101,7 +101,11 @@ class Sheet:
         self.notes = (
             *of_names,
             *found.notes,
-            *([describe_choice(name, sheet.title, others, fitting)] if others and rows.sheet is None else []),
+            *(
+                [describe_choice(name, sheet.title, others, fitting, rows.sheet_option)]
+                if others and rows.sheet is None
+                else []
+            ),
             *self._check_merged(facts.merged, rows, missing),
             *self._describe_formulas(facts),
         )
@@ -227,8 +231,11 @@ def _choose_sheet(workbook: Any, inputs: Collection[str], rows: HeaderRows) -> t
     sheets = workbook.worksheets
     if len(sheets) == 1 or not inputs:
         return 0, []
+    headers = [_header_of(sheet, rows) for sheet in sheets]
     found = [
-        place for place, sheet in enumerate(sheets) if all(has_column(each, _header_of(sheet, rows)) for each in inputs)
+        place
+        for place, names in enumerate(headers)
+        if all(len(matching_columns(each, names, letters=True)) == 1 for each in inputs)
     ]
     return (found[0] if found else 0), [sheets[place].title for place in found]
 
@@ -238,7 +245,9 @@ def _header_of(sheet: Any, rows: HeaderRows) -> list[str]:
     return next((_texts(cells) for cells in sheet.iter_rows(number, number, values_only=True)), [])
 
 
-def describe_choice(name: str, title: str, others: Sequence[str], fitting: Sequence[str] = ()) -> str:
+def describe_choice(
+    name: str, title: str, others: Sequence[str], fitting: Sequence[str] = (), option: str = "--sheet"
+) -> str:
     """Return the note on the sheet that is read.
 
     Args:
@@ -246,10 +255,11 @@ def describe_choice(name: str, title: str, others: Sequence[str], fitting: Seque
         title: The sheet.
         others: The other sheets.
         fitting: The sheets that have the needed columns.
+        option: The option that says which sheet.
     """
     also = [repr(each) for each in fitting if each != title]
     more = f"; {_listed(also)} {'has' if len(also) == 1 else 'have'} its columns, too" if also else ""
-    return f"{name}: the sheet {title!r} is read, not {_listed(list(map(repr, others)))}{more}; --sheet takes another"
+    return f"{name}: the sheet {title!r} is read, not {_listed(list(map(repr, others)))}{more}; {option} takes another"
 
 
 def _open_workbook(file: BinaryIO, name: str) -> Any:
