@@ -242,10 +242,7 @@ def propose(
             )
         coders = coders or _find_coders(known, label, [*columns.values()])
         notes += describe_labels(labels)
-        if coders:
-            notes.append(
-                f"{_listed(known, coders)}: codes of coders with the same labels; evaluation.coders compares them"
-            )
+        notes += _describe_coders(known, coders, label, is_given="label" in named)
     if "split" in known.names or "split" in named:
         columns["split"] = named.get("split", "split")
     group, of_group = _find_group(known, list(columns.values()))
@@ -406,6 +403,17 @@ def _find_coders(table: _Table, label: str, used: Sequence[str]) -> tuple[str, .
             found.append(each.name)
     is_final = bool(_FINAL_WORDS & table.words_of(first))
     return (label, *found) if len(found) > 1 and not is_final else tuple(found)
+
+
+def _describe_coders(table: _Table, coders: Sequence[str], label: str, *, is_given: bool) -> Iterator[str]:
+    if not coders:
+        return
+    yield f"{_listed(table, coders)}: codes of coders with the same labels; evaluation.coders compares them"
+    if not is_given and not _FINAL_WORDS & table.words_of(table.columns[label]):
+        yield (
+            f"no column is called final or the like: {table.show(label)} is the label, with which student and teacher "
+            'are compared; --column label="NAME" takes another'
+        )
 
 
 def _find_context(

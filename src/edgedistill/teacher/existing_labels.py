@@ -390,10 +390,11 @@ class _Reader:
         missing = next((name for name in self._columns if name not in row.values), None)
         if missing is None:
             return
-        others = [name for name in row.values if name not in self._columns]
+        there = [name for name in row.values if name in row.raw]  # and no key that stands for another column
+        others = [name for name in there if name not in self._columns]
         near = difflib.get_close_matches(missing, others, n=1)
         raise DataError(
-            f"there is no column {missing!r}; the columns are {quote_columns(row.values)}",
+            f"there is no column {missing!r}; the columns are {quote_columns(there)}",
             where=f"{self._file}, row {row.row}",
             hint=(f"Did you mean {near[0]!r}? " if near else "") + _key_of(missing, self._section),
         )

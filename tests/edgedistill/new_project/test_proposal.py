@@ -253,6 +253,19 @@ def test_a_column_of_final_codes_is_the_label_and_the_others_are_coders():
     assert "B ('AM'), C ('BK'): codes of coders with the same labels; evaluation.coders compares them" in found.notes
 
 
+def test_of_two_coders_without_a_final_code_it_is_said_whose_codes_are_the_label():
+    codes = {"Coder 1": ["good", "poor", "good"], "Coder 2": ["good", "poor", "poor"]}
+    said = (
+        "no column is called final or the like: B ('Coder 1') is the label, with which student and teacher are "
+        'compared; --column label="NAME" takes another'
+    )
+    assert said in propose(table({"Answer": text, **codes})).notes
+    assert said not in propose(table({"Answer": text, **codes}), {"label": "Coder 1"}).notes
+    assert not any(
+        "is called final" in note for note in propose(table({"Answer": text, **codes, "final": ["good", "poor"]})).notes
+    )
+
+
 def test_coders_of_a_label_that_a_person_names_are_found():
     columns = {"Answer": text, "AM": ["good", "poor", "good"], "BK": ["good", "poor", "poor"]}
     with pytest.raises(DataError, match=r"Say which: --column label=\"NAME\"; others with the same labels are then"):

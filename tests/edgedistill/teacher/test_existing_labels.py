@@ -158,6 +158,12 @@ def test_a_table_that_cannot_be_used_is_refused_in_one_line(teacher, text, setti
     assert "\n" not in str(error.value)
 
 
+def test_of_the_columns_only_those_of_the_file_are_named(teacher):
+    """A project's column of ids has its key besides."""
+    with pytest.raises(DataError, match=r"there is no column 'run1'; the columns are ID, run 1\. Did you mean 'run 1'"):
+        teacher("ID,run 1\nr1,process\n", votes=["run1"])
+
+
 def test_a_long_text_in_the_column_of_labels_is_not_quoted(teacher):
     text = "the learner says that she found it very hard to understand and then gave up"
     with pytest.raises(DataError) as error:

@@ -88,7 +88,11 @@ def create_app(
                 count=metrics.count_request,
             ),
             *([] if ANY_HOST in hosts else [Middleware(HostCheck, hosts=hosts, find_route=find_route)]),
-            *([Middleware(AllowedOrigins, origins=origins, refusals=OriginRefusals())] if origins else []),
+            *(
+                [Middleware(AllowedOrigins, origins=origins, refusals=OriginRefusals(), find_route=find_route)]
+                if origins
+                else []
+            ),
             Middleware(KeyCheck, access=access or KeyAccess(), find_route=find_route),
             Middleware(RouterBypass, routes=fixed_posts),
             # After the bypass, so that no scoring request passes it.

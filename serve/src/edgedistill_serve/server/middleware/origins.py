@@ -94,9 +94,16 @@ class AllowedOrigins(CORSMiddleware):
         app: The application.
         origins: The listed origins, or `ANY_ORIGIN`.
         refusals: Answers and logs.
+        find_route: Returns the route of a request, which the log names although a preflight does not reach it.
     """
 
-    def __init__(self, app: ASGIApp, origins: Collection[str], refusals: OriginRefusals) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        origins: Collection[str],
+        refusals: OriginRefusals,
+        find_route: Callable[[Scope], BaseRoute | None],
+    ) -> None:
         super().__init__(
             app,
             allow_origins=list(origins),
@@ -105,6 +112,13 @@ class AllowedOrigins(CORSMiddleware):
             expose_headers=[REQUEST_ID, "Retry-After", "Server-Timing", "X-Model"],
         )
         self._refusals = refusals
+        self._find_route = find_route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a preflight, and pass on everything else."""
+        if is_preflight(scope) and (route := self._find_route(scope)) is not None:
+            scope["route"] = route
+        await super().__call__(scope, receive, send)
 
     def preflight_response(self, request_headers: Headers) -> ASGIApp:  # type: ignore[override]  # it is only called
         """Return the answer to a preflight."""
