@@ -4,6 +4,7 @@ import csv
 import json
 import random
 import shutil
+from functools import cache
 
 import pytest
 from transformers import AutoConfig, AutoModel
@@ -31,6 +32,7 @@ student:
   search: {{learning_rate: [5e-3], batch_size: [8], epochs: [2]}}
   {more}
 """
+SHRINK = "shrink: {layers: 1, epochs: 1}"
 
 
 def write_rows(file, columns, rows):
@@ -38,25 +40,40 @@ def write_rows(file, columns, rows):
         csv.writer(stream).writerows([columns, *rows])
 
 
-@pytest.fixture
-def project(tmp_path):
-    """Write a project with a tiny backbone; what is handed in goes into its section `student`."""
+def writing(folder):
+    """Prepare a folder with a tiny backbone; return what writes the project: its argument goes into `student`."""
     tokenizer = make_tokenizer("bert")
-    tokenizer.save_pretrained(tmp_path / "backbone")
-    make_model("bert", len(tokenizer)).save_pretrained(tmp_path / "backbone")
+    tokenizer.save_pretrained(folder / "backbone")
+    make_model("bert", len(tokenizer)).save_pretrained(folder / "backbone")
     draw = random.Random(0)
     coded = [(f"h{row}", text, label) for row, (label, text) in enumerate(toy(120, 3))]
     split = [draw.choice(["train", "train", "validation", "test"]) for _ in coded]
     rows = [(*row, part) for row, part in zip(coded, split, strict=True)]
-    write_rows(tmp_path / "human.csv", ["id", "response", "label", "split"], rows)
+    write_rows(folder / "human.csv", ["id", "response", "label", "split"], rows)
     others = [(f"u{row}", text) for row, (_, text) in enumerate(toy(60, 4))]
-    write_rows(tmp_path / "responses.csv", ["id", "response"], others)
+    write_rows(folder / "responses.csv", ["id", "response"], others)
 
     def write(more=""):
-        (tmp_path / "tiny.yaml").write_text(PROJECT.format(more=more))
-        return tmp_path / "tiny.yaml"
+        (folder / "tiny.yaml").write_text(PROJECT.format(more=more))
+        return folder / "tiny.yaml"
 
     return write
+
+
+@pytest.fixture
+def project(tmp_path):
+    return writing(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The training of a project with this in its section `student`, done once for all tests that only look at it."""
+
+    @cache
+    def once(more=""):
+        return train(writing(tmp_path_factory.mktemp("trained"))(more))
+
+    return once
 
 
 def train(file):
@@ -69,8 +86,8 @@ def outputs(run):
     return run.folder.run_log["stages"]["train"]["outputs"]
 
 
-def test_training_leaves_student_table_baseline_and_the_search(project):
-    step, run = train(project())
+def test_training_leaves_student_table_baseline_and_the_search(trained):
+    step, run = trained()
     assert {"student", "trials.csv", "frozen.safetensors", "search.sqlite3"} <= {
         path.name for path in run.folder.path.iterdir()
     }
@@ -78,8 +95,8 @@ def test_training_leaves_student_table_baseline_and_the_search(project):
     assert set(outputs(run)) == {"student", "trials.csv", "frozen.safetensors"}
 
 
-def test_a_shrunk_student_lies_beside_the_first_with_both_figures(project):
-    _, run = train(project("shrink: {layers: 1, epochs: 1}"))
+def test_a_shrunk_student_lies_beside_the_first_with_both_figures(trained):
+    _, run = trained(SHRINK)
     message = json.loads((run.folder / "shrinking.json").read_text())
     assert message["bytes"]["shrunk"] < message["bytes"]["student"]
     assert set(message["texts_per_second"]) == {"student", "shrunk"}
@@ -88,22 +105,24 @@ def test_a_shrunk_student_lies_beside_the_first_with_both_figures(project):
     assert {"shrunk", "shrinking.json"} <= set(outputs(run))
 
 
-def test_no_validation_or_test_row_teaches_the_shrunk_student(project):
-    file = project("shrink: {layers: 1, epochs: 1}")
-    with (file.parent / "human.csv").open(newline="") as stream:
+def test_no_validation_or_test_row_teaches_the_shrunk_student(trained):
+    step, run = trained(SHRINK)
+    folder = run.project.folder
+    with (folder / "human.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     learnt = {row["response"].casefold() for row in rows if row["split"] == "train"}
     locked = {row["response"].casefold() for row in rows if row["split"] != "train"}
-    with (file.parent / "responses.csv").open(newline="") as stream:
+    with (folder / "responses.csv").open(newline="") as stream:
         learnt |= {row["response"].casefold() for row in csv.DictReader(stream)}
-    step, _ = train(file)
     assert step.entry["shrunk"]["texts"] == len(learnt - locked)
 
 
-def test_other_ways_of_shrinking_do_not_search_again(project):
-    train(project("shrink: {layers: 1, epochs: 1}"))
+def test_other_ways_of_shrinking_do_not_search_again(trained, tmp_path):
+    _, before = trained(SHRINK)
+    folder = shutil.copytree(before.project.folder, tmp_path / "copy")
+    (folder / "tiny.yaml").write_text(PROJECT.format(more="shrink: {layers: 1, epochs: 2}"))
     message = []
-    given = read_project(project("shrink: {layers: 1, epochs: 2}"))
+    given = read_project(folder / "tiny.yaml")
     run = Run(
         given, read_records(given), RunFolder(given.run_folder), on_progress=lambda what, *_: message.append(what)
     )
@@ -115,8 +134,8 @@ def test_other_ways_of_shrinking_do_not_search_again(project):
 ASSISTANT = "assistant: {backbone: ./backbone, seeds: [0, 1], learning_rate: 1e-2, epochs: 8}"
 
 
-def test_an_assistant_teaches_the_student_all_texts_except_locked_ones(project):
-    step, run = train(project(ASSISTANT))
+def test_an_assistant_teaches_the_student_all_texts_except_locked_ones(trained):
+    step, run = trained(ASSISTANT)
     assistant = step.entry["assistant"]
     assert {path.name for path in (run.folder / "assistant").iterdir()} == {"seed-0", "seed-1"}
     assert "assistant" in outputs(run)
@@ -149,10 +168,10 @@ def test_an_assistant_teaches_every_size(project):
     assert "assistant" in json.loads((run.folder / "evaluation.json").read_text())["agreement"]
 
 
-def test_a_student_taught_by_an_assistant_differs_from_one_taught_by_labels(project):
+def test_a_student_taught_by_an_assistant_differs_from_one_taught_by_labels(trained):
     weights = []
     for more in ("", ASSISTANT):
-        _, run = train(project(more))
+        _, run = trained(more)
         weights.append((run.folder / "student" / "model.safetensors").read_bytes())
     assert weights[0] != weights[1]
 
@@ -194,8 +213,8 @@ def test_a_frozen_student_is_made_without_a_search(project):
     assert (line["learning_rate"], line["best"], line["outcome"]) == ("", "1", "done")
 
 
-def test_the_table_has_a_line_for_every_epoch(project):
-    _, run = train(project())
+def test_the_table_has_a_line_for_every_epoch(trained):
+    _, run = trained()
     with (run.folder / "trials.csv").open(newline="") as stream:
         lines = list(csv.DictReader(stream))
     assert [line["epoch"] for line in lines] == ["1", "2"]
@@ -236,8 +255,8 @@ def test_an_assistant_that_is_smaller_or_has_no_other_texts_is_noted(project):
     assert sum("teaches the training rows only" in note for note in notes) == 1
 
 
-def test_an_assistant_of_the_same_size_with_other_texts_is_not_noted(project):
-    notes = train(project(ASSISTANT))[0].entry["notes"]
+def test_an_assistant_of_the_same_size_with_other_texts_is_not_noted(trained):
+    notes = trained(ASSISTANT)[0].entry["notes"]
     assert not [note for note in notes if note.startswith("The assistant ")]
 
 
