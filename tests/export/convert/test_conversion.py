@@ -47,13 +47,13 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
     """A function that makes the graph of a family with a converter, once: it takes PyTorch's exporter seconds."""
 
     @cache
-    def make(convert: Converter, kin: Kin = BERT) -> tuple[Checkpoint, Path]:
+    def make(convert: Converter, kin: Kin) -> tuple[Checkpoint, Path]:
         folder = tmp_path_factory.mktemp(kin.name)
         student = Checkpoint.load(save_student(folder / "student", GRADING, kin), GRADING, MAX_TOKENS)
         convert(student, folder / "graphs" / "model.onnx")
         return student, folder / "graphs" / "model.onnx"
 
-    return make
+    return lambda convert, kin=BERT: make(convert, kin)
 
 
 @pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
