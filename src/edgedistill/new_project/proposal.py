@@ -25,7 +25,7 @@ from edgedistill_serve.grading.column_names import (
 )
 from edgedistill_serve.grading.detected_table import DetectedTable
 from edgedistill_serve.task.html_text import has_html, html_to_text
-from edgedistill_serve.task.task import INPUTS, Kind, quote_label
+from edgedistill_serve.task.task import INPUTS, LABEL_SEPARATOR, Kind, quote_label
 from edgedistill_serve.task.visible_text import is_blank
 
 
@@ -133,6 +133,7 @@ class Proposal:
         question: The text of the question, if all rows answer the same one; or empty.
         reference: Its right answer, if the table has one; or empty.
         notes: What was assumed, a sentence each.
+        folds_labels: Whether the label or a coder spells a label in several ways.
     """
 
     export: Export
@@ -146,6 +147,7 @@ class Proposal:
     question: str
     reference: str
     notes: tuple[str, ...]
+    folds_labels: bool = False
 
 
 class _Table:
@@ -228,7 +230,7 @@ def propose(
     notes += of_ids
     columns |= ids
     labels: LabelCounts | None = None
-    coders = tuple(coders)
+    coders, otherwise = tuple(coders), dict[str, str]()
     if label is not None:
         columns["label"] = label
         _refuse_dates(known, known.columns[label])
@@ -243,6 +245,8 @@ def propose(
         coders = coders or _find_coders(known, label, [*columns.values()])
         notes += describe_labels(labels)
         notes += _describe_coders(known, coders, label, is_given="label" in named)
+        otherwise = _spelled_otherwise(known, coders, labels)
+        notes += [f"{column} spells {how}: it is read as the label" for column, how in otherwise.items()]
     if "split" in known.names or "split" in named:
         columns["split"] = named.get("split", "split")
     group, of_group = _find_group(known, list(columns.values()))
@@ -265,6 +269,7 @@ def propose(
         question,
         reference,
         tuple(notes),
+        bool(otherwise) or (labels is not None and labels.is_folded),
     )
 
 
@@ -414,6 +419,23 @@ def _describe_coders(table: _Table, coders: Sequence[str], label: str, *, is_giv
             f"no column is called final or the like: {table.show(label)} is the label, with which student and teacher "
             'are compared; --column label="NAME" takes another'
         )
+
+
+def _spelled_otherwise(table: _Table, coders: Sequence[str], labels: LabelCounts) -> dict[str, str]:
+    """Return, by column of a coder that spells a label otherwise than the codebook, an example."""
+    folded = {fold_code(label): label for label in labels.counts}
+    found = {}
+    for name in coders:
+        cells = table.columns[name].filled
+        codes = [
+            part.strip()
+            for cell in cells
+            for part in (cell.split(LABEL_SEPARATOR) if labels.kind == "multilabel" else [cell])
+        ]
+        other = next((code for code in codes if folded.get(fold_code(code), code) != code), None)
+        if other is not None:
+            found[table.show(name)] = f"{quote_label(folded[fold_code(other)])} as {quote_label(other)}"
+    return found
 
 
 def _find_context(

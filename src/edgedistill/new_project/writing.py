@@ -304,14 +304,13 @@ def _reading_lines(proposal: Proposal, header: HeaderRows) -> list[str]:
         [_setting("columns:", "as in the file; the end of a name may be left out: 2. Explain\u2026")] if named else []
     )
     lines += [f"    {key}: {_quoted(column)}" for key, column in named.items()]
-    folded = proposal.labels is not None and proposal.labels.is_folded
     settings = (
         (proposal.row_ids, "ids: row_numbers", "add new rows at the end of the table only: ids are row numbers"),
         (proposal.html_rows, "html: remove", "<p>, &nbsp; and the like; grade such files with --html"),
         (header.header_row > 1, f"header_row: {header.header_row}", "the row with the names of the columns"),
         (header.first_row, f"first_row: {header.first_row}", "the first row of responses"),
         (header.sheet, f"sheet: {_quoted(header.sheet or '')}", "the other sheets are not read"),
-        (folded, "label_spelling: folded", "case, spaces, NFC and NFD, and 1.0 beside 1 are one label"),
+        (proposal.folds_labels, "label_spelling: folded", "case, spaces, NFC and NFD, and 1.0 beside 1 are one label"),
     )
     return lines + [_setting(setting, comment) for wanted, setting, comment in settings if wanted]
 

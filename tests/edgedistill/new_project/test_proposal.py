@@ -266,6 +266,15 @@ def test_of_two_coders_without_a_final_code_it_is_said_whose_codes_are_the_label
     )
 
 
+def test_a_coder_who_spells_a_label_otherwise_makes_the_project_fold_spellings():
+    """Only the label's own spellings counted, so that the first run was refused for those of a coder."""
+    codes = {"AM": ["Good", "poor", "good"], "final": ["good", "poor", "good"]}
+    found = propose(table({"Answer": text, **codes}))
+    assert found.folds_labels
+    assert any("spells 'good' as 'Good': it is read as the label" in note for note in found.notes)
+    assert not propose(table({"Answer": text, **codes, "AM": ["good", "poor"]})).folds_labels
+
+
 def test_coders_of_a_label_that_a_person_names_are_found():
     columns = {"Answer": text, "AM": ["good", "poor", "good"], "BK": ["good", "poor", "poor"]}
     with pytest.raises(DataError, match=r"Say which: --column label=\"NAME\"; others with the same labels are then"):
