@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -109,6 +110,7 @@ def _size_codings(inputs: ReportInputs) -> Mapping[str, str]:
     return {name: "student" if sizes and name == sizes.picked else size_coding(name) for name in names}
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("edgedistill.report"),
