@@ -4,11 +4,13 @@
 
 DATA is as for `students.py`; test files are not read. Beetle and BABE are trained on a recorded teacher's labels, the
 others on human codes, by the preset `standard`. After each epoch the student's logits of up to 750 human-coded rows
-that it was not trained on are kept in FOLDER; a run whose file is there is not made again. Then, 500 times, some of
-these rows are drawn to validate, and the epoch that a rule selects on them is judged by its macro-F1 on all others.
+that it was not trained on are kept in FOLDER; a run whose file is there is not made again. Then, 100 times, some of
+these rows are drawn to validate, and the epoch that a rule selects on them is judged by its macro-F1 on all others;
+where a teacher's labels trained it, after the prior correction (docs/decisions/0073-label-shares-of-human-codes.md).
 
     macro-F1   the highest macro-F1; ties go to the lower cross-entropy
     loss       the lowest cross-entropy
+    quarter    the highest macro-F1 of all epochs but those of the first quarter
     last       the last epoch
     late       the latest epoch whose accuracy is at most one standard error of the difference below the highest
     any        an epoch at random
@@ -29,14 +31,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from scipy.special import softmax
 from students import TASKS
-from training_options import rows_of
+from training_options import TEACHERS, rows_of
 
 from edgedistill.agreement.confusion import macro_f1s
 from edgedistill.data.types import CodedResponse, Response, ValidationRows
 from edgedistill.project.student import StudentSection
 from edgedistill.student import backbone_folder, train_student, trial
 from edgedistill.student.model import choose_max_tokens
+from edgedistill.student.prior_correction import PRIOR_ROWS, shift_to
 
 CONSOLE = Console(width=150)
 RUNS = (
@@ -47,9 +51,9 @@ RUNS = (
     ("babe", 1750),
     ("beetle", 100),
 )
-RULES = ("macro-F1", "loss", "last", "late", "any", "best")
-VALIDATION_ROWS = (50, 100, 150, 250, 400)
-DRAWS = 500
+RULES = ("macro-F1", "quarter", "loss", "last", "late", "any", "best")
+VALIDATION_ROWS = (100, 150, 400)
+DRAWS = 100
 Floats = NDArray[np.float64]
 
 
@@ -93,8 +97,9 @@ def selected(rule: str, logits: Floats, targets: NDArray[np.int64]) -> int:
     figures, losses = macro(logits, targets), cross_entropies(logits, targets).mean(axis=1)
     if rule == "loss":
         return int(losses.argmin())
-    if rule == "macro-F1":
-        return max(range(len(logits)), key=lambda epoch: (figures[epoch], -losses[epoch]))
+    if rule in ("macro-F1", "quarter"):
+        first = len(logits) // 4 if rule == "quarter" else 0
+        return max(range(first, len(logits)), key=lambda epoch: (figures[epoch], -losses[epoch]))
     right = (logits.argmax(axis=2) == targets).astype(float)
     best = int(right.mean(axis=1).argmax())
     apart = right[best] - right
@@ -118,6 +123,13 @@ def macro(logits: Floats, targets: NDArray[np.int64]) -> Floats:
     return macro_f1s(np.stack([np.bincount(each, minlength=count**2).reshape(count, count) for each in pairs]))
 
 
+def corrected(logits: Floats, targets: NDArray[np.int64], some: NDArray[np.int64]) -> Floats:
+    """The logits of one epoch with the prior correction that its validation rows give."""
+    own = softmax(logits[some], axis=1).mean(axis=0)
+    human = np.bincount(targets[some], minlength=logits.shape[1])
+    return np.asarray(logits + shift_to(logits[some], (human + PRIOR_ROWS * own) / (len(some) + PRIOR_ROWS)))
+
+
 def judged(file: Path) -> dict[str, dict[str, float]]:
     """The mean macro-F1 of each rule by number of validation rows."""
     with np.load(file) as found:
@@ -131,7 +143,10 @@ def judged(file: Path) -> dict[str, dict[str, float]]:
         for _ in range(DRAWS):
             order = rng.permutation(len(targets))
             some, others = order[:count], order[count:]
-            truth = macro(logits[:, others], targets[others])
+            scores = logits
+            if file.stem.partition("-")[0] in TEACHERS:
+                scores = np.stack([corrected(epoch, targets, some) for epoch in logits])
+            truth = macro(scores[:, others], targets[others])
             for rule in RULES:
                 if rule == "any":
                     values[rule].append(float(truth.mean()))

@@ -100,7 +100,7 @@ class OptionTrainer(trial.StudentTrainer):
 
     def create_optimizer(self) -> Any:
         """AdamW as in the product; `layerwise` has a group of weights per layer."""
-        if self.option != "layerwise":
+        if self.option != "layerwise" or self.optimizer is not None:
             return super().create_optimizer()
         decaying = set(self.get_decay_parameter_names(self.model))
         count = self.model.config.num_hidden_layers
