@@ -77,6 +77,10 @@ FIRST = [
     ("text text text", "[no answer]|(none)|no time left"),
     ("text text", "text|response"),
     ("text empty code", "It floats|(late)|other"),
+    ("sid text", "s01|text 0"),
+    ("sid text", "s99|(no answer)"),
+    ("sid text code", "s99|response|(late)"),
+    ("time text", "2026-11-02 09:59:00|answer"),
 ]
 
 

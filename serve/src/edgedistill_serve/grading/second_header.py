@@ -67,7 +67,7 @@ def signs_of_header(names: Sequence[str], cells: Sequence[str], below: Sequence[
         >>> signs_of_header(["Response", "Code"], ["is it cold?", "(unclear)"], rows).is_header
         False
     """
-    odd, is_numbered, questions, described = "", True, 0, 0
+    odd, lacks_number, questions, described = "", False, 0, 0
     texts = [cell.strip() for cell in cells[: len(names)]]
     filled_cells = [fold_name(text) for text in texts if text]
     if len(set(filled_cells)) < len(filled_cells):
@@ -75,7 +75,10 @@ def signs_of_header(names: Sequence[str], cells: Sequence[str], below: Sequence[
     for place, text in enumerate(texts):
         column = [row[place].strip() for row in below if place < len(row)]
         filled = [each for each in column if each]
-        is_numbered = is_numbered and not _numbers_rows(column)
+        if _numbers_rows(column):
+            if _shape(text) == _shape(column[0]):
+                return _DATA
+            lacks_number = True
         if not text:
             continue
         folded = {fold_name(each) for each in filled}
@@ -86,8 +89,8 @@ def signs_of_header(names: Sequence[str], cells: Sequence[str], below: Sequence[
             odd = f"{_cut(text)!r} in the column {_cut(names[place])!r}"
         described += _is_name(text)
         questions += _asks(text, filled)
-    has_no_number = not is_numbered and described + questions > 0
-    return Signs(has_no_number or (bool(odd) and described == len(filled_cells) > 1), odd)
+    is_unnumbered = lacks_number and described + questions > 0
+    return Signs(is_unnumbered or (bool(odd) and described == len(filled_cells) > 1), odd)
 
 
 def describe_second_header(name: str, numbers: Sequence[int], rows: Sequence[Sequence[str]], first: int) -> str:
@@ -140,6 +143,12 @@ def _numbers_rows(column: list[str]) -> bool:
     pairs = list(pairwise(order))
     is_sorted = all(one < two for one, two in pairs) or all(one > two for one, two in pairs)
     return bool(pairs) and is_sorted and len(around) == 1
+
+
+def _shape(number: str) -> tuple[str, ...]:
+    """Return what numbers of rows have in common: the letters around the digits, or that they are times."""
+    found = _NUMBERED.fullmatch(number)
+    return (found[1], found[3]) if found else (_kind(number),)
 
 
 def _is_name(text: str) -> bool:
