@@ -87,7 +87,6 @@ def train_student(
     section = complete_search(section, len(mixture), backbone)
     architecture = choose_architecture(section.architecture, backbone, task)
     loss_function = build_loss(section.loss, task, mixture)
-    _check_seeds(section.seeds)
     check_replaceable(folder)
     speed = speed or default_speed_settings()
     name = _fingerprint(mixture, validation, task, section, architecture, backbone, speed)
@@ -124,12 +123,6 @@ def train_student(
     notes += note_truncated_rows(train_rows, "mixture", section.token_limit)
     notes += note_truncated_rows(eval_rows, "validation", section.token_limit)
     return TrainedStudent(folder, search.trials, best, speed, architecture, notes)
-
-
-def _check_seeds(seeds: Sequence[int]) -> None:
-    for seed in seeds:
-        if not 0 <= seed < 2**32:
-            raise TrainingFailed(f"the seed {seed} is out of range", hint="Seeds must be in 0 to 4294967295.")
 
 
 def _prepare(backbone: Path, task: Task, section: StudentSection, architecture: Architecture, aside: Path) -> Padding:

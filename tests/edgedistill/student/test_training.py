@@ -236,11 +236,6 @@ def test_a_loss_that_is_not_finite_ends_training(bert, mixture, validation, task
     assert not (tmp_path / "student").exists()
 
 
-def test_a_negative_seed_is_refused(bert, mixture, validation, task, sections, tmp_path):
-    with pytest.raises(TrainingFailed, match="the seed -1 is out of range"):
-        train_student(mixture, validation, task, sections(seeds=(-1,)), bert, tmp_path / "student")
-
-
 def test_the_order_of_inputs_in_a_row_does_not_matter(bert, mixture, validation, task, sections, tmp_path):
     paired_task = Task(kind="nominal", labels=task.labels, inputs=("question", "response"))
     rows = [replace(row, inputs={"response": row.inputs["response"], "question": "what is it"}) for row in mixture]

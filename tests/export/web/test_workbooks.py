@@ -184,7 +184,7 @@ def test_a_workbook_and_an_old_encoding_are_scored_on_the_page(page, saved, tmp_
     path = tmp_path / "class 7b.xlsx"
     book.save(path)
     choose(page, path)
-    assert page.text("#read-as") == "The first of 2 sheets is read: “7b”."
+    assert page.text("#read-as") == "Of 2 sheets, “7b” is read."
     page.click("#grade")
     page.until(GRADED)
     assert page.run("return [...document.querySelectorAll('#rows th')].map((each) => each.innerText)") == [

@@ -1,4 +1,4 @@
-// Reads the first sheet of an Excel workbook (ECMA-376). Cells have the values that the spreadsheet showed last, not formulas:
+// Reads a sheet of an Excel workbook (ECMA-376). Cells have the values that the spreadsheet showed last, not formulas:
 // those whose formula has no stored result are empty, and are listed; dates are written as in ISO 8601, as `edgedistill_serve.grading.spreadsheets` does.
 import { checkColumns } from "./csv.mjs";
 import { TableFault } from "./faults.mjs";
@@ -32,21 +32,42 @@ function startsWith(bytes, wanted) {
   return head.length === wanted.length && wanted.every((byte, at) => head.at(at) === byte);
 }
 
-/** Read a workbook; returns `{ columns, rows, numbers, header, sheet, formulas }` as `readTable` does. Rows without a value are left out. */
-export async function readWorkbook(bytes) {
-  let found;
+/**
+ * Read a workbook: the first sheet that has the wanted columns, or else the first with rows, or else the first.
+ * Returns `{ columns, rows, numbers, header, sheet, formulas }` as `readTable` does. Rows without a value are left out.
+ */
+export async function readWorkbook(bytes, wanted = []) {
   try {
-    found = await firstSheet(new Uint8Array(bytes));
+    let withRows;
+    let first;
+    for await (const found of sheetsOf(new Uint8Array(bytes))) {
+      const table = tableOf(found);
+      const names = table.columns.map(folded);
+      if (wanted.length && wanted.every((name) => names.includes(folded(name)))) return checked(table);
+      first ??= table;
+      if (table.rows.length) withRows ??= table;
+    }
+    return checked(withRows ?? first);
   } catch (error) {
     if (error instanceof TableFault) throw error;
     throw new TableFault("fault_workbook");
   }
-  const { records, sheet, open } = found;
+}
+
+function folded(name) {
+  return name.trim().toLowerCase();
+}
+
+function checked(table) {
+  checkColumns(table.columns, table.header);
+  return table;
+}
+
+function tableOf({ records, sheet, open }) {
   const cellsOf = (number) => records.find((record) => record.number === number)?.cells ?? [];
   const header = headerRow(Array.from({ length: SEARCHED_ROWS }, (_, at) => cellsOf(at + 1)));
   const columns = cellsOf(header);
   while (columns.at(-1) === "") columns.pop();
-  checkColumns(columns, header);
   const width = columns.length;
   const used = records.filter(({ number, cells }) => number > header && cells.some((cell) => cell !== ""));
   return {
@@ -61,7 +82,8 @@ export async function readWorkbook(bytes) {
   };
 }
 
-async function firstSheet(bytes) {
+/** The sheets in order, each read when it is asked for. */
+async function* sheetsOf(bytes) {
   const archive = entriesOf(bytes);
   const read = async (path) => (archive.has(path) ? unpacked(bytes, archive.get(path)) : null);
   const workbookPath = targetOf(await read("_rels/.rels"), "", (relation) => relation.get("Type").endsWith("/officeDocument"));
@@ -74,12 +96,16 @@ async function firstSheet(bytes) {
     if (name === "sheet") sheets.push(attributes);
     if (name === "workbookPr") is1904 = ["1", "true"].includes(attributes.get("date1904"));
   }
-  const [first] = sheets;
-  const path = targetOf(relations, folder, (relation) => relation.get("Id") === (first.get("r:id") ?? first.get("id")));
   const related = (kind) => targetOf(relations, folder, (relation) => relation.get("Type").endsWith(`/${kind}`));
   const [shared, styles] = [await read(related("sharedStrings")), await read(related("styles"))];
-  const context = { shared: shared ? sharedTexts(shared) : [], dates: styles ? dateStyles(styles) : [], is1904, open: [] };
-  return { records: recordsOf(await read(path), context), open: context.open, sheet: { name: first.get("name"), count: sheets.length } };
+  const of = { shared: shared ? sharedTexts(shared) : [], dates: styles ? dateStyles(styles) : [], is1904 };
+  for (const each of sheets) {
+    const path = targetOf(relations, folder, (relation) => relation.get("Id") === (each.get("r:id") ?? each.get("id")));
+    const content = await read(path);
+    if (content === null && each !== sheets.at(0)) continue;
+    const context = { ...of, open: [] };
+    yield { records: recordsOf(content, context), open: context.open, sheet: { name: each.get("name"), count: sheets.length } };
+  }
 }
 
 /** The path that a relation leads to; "" if none is meant. */

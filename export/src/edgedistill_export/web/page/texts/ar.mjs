@@ -110,7 +110,7 @@ export const TEXTS = {
   file: "ملف CSV أو Excel",
   file_hint: "اختر ملفًا (csv أو tsv أو xlsx) أو أفلته هنا. يجب أن يحتوي الصف الأول، أو أول صف تحت العناوين، على أسماء الأعمدة.",
   read_as: "يُقرأ الملف بترميز {encoding}.",
-  read_sheet: "تُقرأ الورقة الأولى من {count}: «{name}».",
+  read_sheet: "من بين {count} أوراق تُقرأ «{name}».",
   read_header: "أسماء الأعمدة في الصف {row}؛ ولا يُقرأ ما فوقه.",
   read_formulas: "هذه الخلايا صيغ بلا نتيجة محفوظة، وتُقرأ فارغة: {cells}. افتح الملف في Excel أو LibreOffice واحفظه.",
   choose_column: "اختر عمودًا",

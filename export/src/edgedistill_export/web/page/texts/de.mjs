@@ -94,7 +94,7 @@ export const TEXTS = {
   file: "CSV- oder Excel-Datei",
   file_hint: "Datei auswählen (csv, tsv oder xlsx) oder hier ablegen. Die erste Zeile, oder die erste unter Titelzeilen, muss die Spaltennamen enthalten.",
   read_as: "Die Datei wird als {encoding} gelesen.",
-  read_sheet: "Gelesen wird das erste von {count} Tabellenblättern: „{name}“.",
+  read_sheet: "Von {count} Tabellenblättern wird „{name}“ gelesen.",
   read_header: "Die Spaltennamen stehen in Zeile {row}; was darüber steht, wird nicht gelesen.",
   read_formulas: "Diese Zellen sind Formeln ohne gespeichertes Ergebnis und werden als leer gelesen: {cells}. Öffnen Sie die Datei in Excel oder LibreOffice, und speichern Sie sie.",
   choose_column: "Spalte auswählen",

@@ -41,7 +41,7 @@ export const TEXTS = {
   file: "CSV or Excel file",
   file_hint: "Choose a file (csv, tsv or xlsx), or drop it here. The first row, or the first one below titles, must contain the column names.",
   read_as: "The file is read as {encoding}.",
-  read_sheet: "The first of {count} sheets is read: “{name}”.",
+  read_sheet: "Of {count} sheets, “{name}” is read.",
   read_header: "The names of the columns are in row {row}; what is above is not read.",
   read_formulas: "These cells are formulas without a stored result and are read as empty: {cells}. Open the file in Excel or LibreOffice and save it.",
   choose_column: "choose a column",

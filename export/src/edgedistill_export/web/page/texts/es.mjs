@@ -94,7 +94,7 @@ export const TEXTS = {
   file: "Archivo CSV o de Excel",
   file_hint: "Elija un archivo (csv, tsv o xlsx) o suéltelo aquí. La primera fila, o la primera debajo de los títulos, debe contener los nombres de las columnas.",
   read_as: "El archivo se lee como {encoding}.",
-  read_sheet: "Se lee la primera de {count} hojas: «{name}».",
+  read_sheet: "De {count} hojas se lee «{name}».",
   read_header: "Los nombres de las columnas están en la fila {row}; lo que está encima no se lee.",
   read_formulas: "Estas celdas son fórmulas sin resultado guardado y se leen como vacías: {cells}. Abra el archivo en Excel o LibreOffice y guárdelo.",
   choose_column: "elija una columna",
