@@ -49,6 +49,14 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def long_folder(folder):
+    """The same with a table that takes seconds, so that a signal comes before its end on a busy machine, too."""
+    with (folder / "in.csv").open("a") as file:
+        file.writelines(f"{number},{SECRET} {number}\n" for number in range(6_000, 100_000))
+    return folder
+
+
 def wait_for_part(process, parts, number):
     until = time.monotonic() + 120
     while not (parts / f"part-{number:05}.json").exists():
@@ -106,7 +114,8 @@ def test_what_a_worker_that_was_killed_left_is_not_in_a_complete_folder(bundle, 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)])
-def test_a_signal_to_stop_finishes_the_part_in_hand(bundle, folder, number, code):
+def test_a_signal_to_stop_finishes_the_part_in_hand(bundle, long_folder, number, code):
+    folder = long_folder
     process = start(bundle, folder / "in.csv", folder / "out.csv", "--force", "--part-rows", "800")
     wait_for_part(process, folder / "out.csv.parts", 0)
     message = send(process, number)
@@ -120,7 +129,8 @@ def test_a_signal_to_stop_finishes_the_part_in_hand(bundle, folder, number, code
     assert names(folder / "out.csv.parts") == ["manifest.json", *sorted(whole + [f"{n[:-4]}.json" for n in whole])]
 
 
-def test_ctrl_c_stops_at_once_and_says_what_is_kept(bundle, folder):
+def test_ctrl_c_stops_at_once_and_says_what_is_kept(bundle, long_folder):
+    folder = long_folder
     process = start(bundle, folder / "in.csv", folder / "out.csv", "--force", "--part-rows", "800")
     wait_for_part(process, folder / "out.csv.parts", 1)
     message = send(process, signal.SIGINT)
@@ -130,7 +140,8 @@ def test_ctrl_c_stops_at_once_and_says_what_is_kept(bundle, folder):
     assert (folder / "out.csv").read_text() == "precious"
 
 
-def test_a_grading_that_is_stopped_before_its_first_part_leaves_no_texts(bundle, folder):
+def test_a_grading_that_is_stopped_before_its_first_part_leaves_no_texts(bundle, long_folder):
+    folder = long_folder
     process = start(bundle, folder / "in.csv", folder / "out.csv", "--force", "--part-rows", "1000000")
     until = time.monotonic() + 60
     while not any(path.stat().st_size for path in folder.glob("out.csv.parts/.part*")):
