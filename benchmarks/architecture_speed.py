@@ -11,12 +11,12 @@ text to score, on one thread: both students score the same 200 test rows in turn
 import argparse
 import json
 import statistics
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from ladder import speeds_in_turns
 from rich.console import Console
 from students import TASKS, Run, parts
 
@@ -51,14 +51,7 @@ def measure(name: str, data: Path, folder: Path) -> dict[str, Any]:
         plan = ExportPlan(name, task, max_tokens, "int8", 1.0, fp32_beside=False)
         exported = export_bundle(place / "student", place / "bundle", plan, validating)
         scorers[architecture] = Scorer(exported.bundle, threads=1, score_cache=0)
-    rounds: list[dict[str, float]] = []
-    for _ in range(ROUNDS):
-        measured = {}
-        for architecture, scorer in scorers.items():
-            start = time.process_time()
-            scorer.score(rows)
-            measured[architecture] = len(rows) / max(time.process_time() - start, 1e-9)
-        rounds.append(measured)
+    rounds = speeds_in_turns(scorers, rows, ROUNDS)
     return {
         "max_tokens": max_tokens,
         "texts_per_second": {

@@ -105,17 +105,25 @@ def make(run: Run, data: Path, folder: Path, sizes: Sequence[str]) -> None:
         (place / "result.part").rename(place / "result.json")
 
 
+def speeds_in_turns(
+    scorers: Mapping[str, Scorer], rows: Sequence[Mapping[str, str]], rounds: int
+) -> list[dict[str, float]]:
+    """Texts per second of processor time of each scorer, by round; in a round all score the rows, one after another."""
+    found: list[dict[str, float]] = []
+    for _ in range(rounds):
+        measured = {}
+        for name, scorer in scorers.items():
+            start = time.process_time()
+            scorer.score(rows)
+            measured[name] = len(rows) / max(time.process_time() - start, 1e-9)
+        found.append(measured)
+    return found
+
+
 def speeds(folder: Path, sizes: Sequence[str], rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, float]]:
     """Texts per second of processor time of each bundle, and the ratio to those of the six layers."""
     scorers = {size: Scorer(Bundle.load(folder / size / "bundle"), threads=1, score_cache=0) for size in sizes}
-    rounds: list[dict[str, float]] = []
-    for _ in range(ROUNDS):
-        measured = {}
-        for size, scorer in scorers.items():
-            start = time.process_time()
-            scorer.score(rows)
-            measured[size] = len(rows) / max(time.process_time() - start, 1e-9)
-        rounds.append(measured)
+    rounds = speeds_in_turns(scorers, rows, ROUNDS)
     return {
         size: {
             "texts_per_second": round(statistics.median(each[size] for each in rounds), 1),

@@ -47,14 +47,20 @@ def _sheet(*above: Row, below: Sequence[Row] = ()):
     return write
 
 
-def _on_another_sheet(path: Path, rows: Sequence[Row]) -> None:
+def book_of(path: Path, **sheets: Sequence[Row]) -> Path:
+    """Write a workbook with these sheets; returns its path."""
     book = openpyxl.Workbook()
-    book.active.title = "Instructions"
-    book.active.append(("Read this first",))
-    answers = book.create_sheet("Answers")
-    for row in rows:
-        answers.append(row)
+    book.remove(book.active)
+    for title, rows in sheets.items():
+        page = book.create_sheet(title)
+        for row in rows:
+            page.append(row)
     book.save(path)
+    return path
+
+
+def _on_another_sheet(path: Path, rows: Sequence[Row]) -> None:
+    book_of(path, Instructions=[("Read this first",)], Answers=rows)
 
 
 def _below_a_second_header(write: Callable[[Path, Sequence[Row]], None]):

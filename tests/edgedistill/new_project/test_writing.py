@@ -18,6 +18,7 @@ from edgedistill.project.reading import read_yaml
 from edgedistill_serve.grading.header_rows import HeaderRows
 
 from ... import processes
+from ...odd_tables import book_of
 
 QUESTION = "2. Explain why ice floats. "
 HEADER = ("Timestamp", "Email Address", QUESTION, "Code (AM)", "Code (BK)")
@@ -166,17 +167,6 @@ def test_names_in_a_later_row_are_found_and_that_is_said(tmp_path):
     assert new.problem == ""
     assert "the names of the columns are in row 2; what is above is not read" in new.notes
     assert read_project(new.file).data.header_row == 2
-
-
-def book_of(path, **sheets):
-    book = openpyxl.Workbook()
-    book.remove(book.active)
-    for title, rows in sheets.items():
-        page = book.create_sheet(title)
-        for row in rows:
-            page.append(row)
-    book.save(path)
-    return path
 
 
 def test_the_sheet_with_the_most_responses_is_proposed_and_written(tmp_path):

@@ -15,6 +15,8 @@ from edgedistill_serve.grading.sources import Reading
 from edgedistill_serve.grading.spreadsheets import cell_text
 from edgedistill_serve.grading.table_reader import read_rows
 
+from ...odd_tables import book_of
+
 MIDNIGHT = dt.datetime(2026, 11, 2)  # noqa: DTZ001  # cells have no time zone
 THREE = dt.datetime(2026, 1, 2, 3)  # noqa: DTZ001
 HEADER = ("id", "response", "label")
@@ -243,19 +245,8 @@ def test_other_sheets_are_named(sheet, tmp_path):
     assert read(path).notes == ("in.xlsx: the sheet 'Sheet' is read, not 'Class 7c'; --sheet takes another",)
 
 
-def with_sheets(path, **sheets):
-    book = openpyxl.Workbook()
-    book.remove(book.active)
-    for title, rows in sheets.items():
-        page = book.create_sheet(title)
-        for row in rows:
-            page.append(row)
-    book.save(path)
-    return path
-
-
 def test_the_first_sheet_that_has_the_needed_columns_is_read_and_the_others_are_named(tmp_path):
-    path = with_sheets(
+    path = book_of(
         tmp_path / "in.xlsx", Instructions=[("Read this",)], Answers=[HEADER, *ROWS], Later=[HEADER, *ROWS[:1]]
     )
     table = read(path)
@@ -271,7 +262,7 @@ def test_the_first_sheet_that_has_the_needed_columns_is_read_and_the_others_are_
 
 
 def test_a_sheet_that_is_not_there_and_one_of_another_format_are_errors(tmp_path, text):
-    path = with_sheets(tmp_path / "in.xlsx", A=[HEADER], B=[HEADER])
+    path = book_of(tmp_path / "in.xlsx", A=[HEADER], B=[HEADER])
     with pytest.raises(DataError, match=r"in\.xlsx: there is no sheet 'C'\. The sheets are 'A', 'B'"):
         read(path, header=HeaderRows(sheet="C"))
     with pytest.raises(DataError, match=r"in\.csv: only xlsx files have sheets"):
@@ -279,7 +270,7 @@ def test_a_sheet_that_is_not_there_and_one_of_another_format_are_errors(tmp_path
 
 
 def test_messages_about_one_of_several_sheets_name_it(tmp_path):
-    path = with_sheets(tmp_path / "in.xlsx", Empty=[], Answers=[HEADER, ("r1", "=A2", "p")])
+    path = book_of(tmp_path / "in.xlsx", Empty=[], Answers=[HEADER, ("r1", "=A2", "p")])
     with pytest.raises(DataError, match=r"in\.xlsx, sheet 'Answers': the cells B2 are formulas that no program"):
         read(path)
     with pytest.raises(DataError, match=r"in\.xlsx, sheet 'Empty': the file is empty"):
@@ -471,7 +462,7 @@ def test_a_letter_that_is_the_name_of_another_column_is_no_hint(scorer, text, tm
 
 
 def test_a_letter_finds_the_sheet_that_has_so_many_columns(scorer, tmp_path):
-    path = with_sheets(
+    path = book_of(
         tmp_path / "in.xlsx", Instructions=[("Read this",)], Answers=[("Class", "Why?"), ("7b", "great job")]
     )
     notes = []
