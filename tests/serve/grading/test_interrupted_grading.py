@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -135,7 +136,8 @@ def test_ctrl_c_stops_at_once_and_says_what_is_kept(bundle, long_folder):
     wait_for_part(process, folder / "out.csv.parts", 1)
     message = send(process, signal.SIGINT)
     assert process.wait() == 1
-    assert "rows are in whole parts in" in message
+    # The number of rows is not known where the signal comes between a part's file and its record.
+    assert re.search(r"\d+ rows are in whole parts in|\d+ whole parts are in", message)
     assert "Traceback" not in message
     assert (folder / "out.csv").read_text() == "precious"
 
