@@ -18,6 +18,7 @@ from edgedistill.data.types import CODE_COLUMN
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill.project import Project, read_project
 from edgedistill.task import Label, Task
+from edgedistill_serve.bundle.atomic_folder import replace_file
 from edgedistill_serve.task.task import Task as ScoredTask
 from edgedistill_serve.task.task import task_inputs
 
@@ -257,9 +258,7 @@ def _write(result: "EstimateTable", rows: str, folder: Path | None) -> list[Path
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, text in zip(files, (result.to_json(), result.to_csv(), result.to_latex(), f"{rows}\n"), strict=True):
-            part = file.with_name(f".{file.name}.part")
-            part.write_text(text, "utf-8", newline="")
-            part.replace(file)
+            replace_file(file, text.encode())
     except OSError as error:
         raise DataError(f"cannot be written ({error.strerror})", where=str(error.filename or folder)) from None
     return files

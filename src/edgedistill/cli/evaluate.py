@@ -17,6 +17,7 @@ from edgedistill.cli.terminal import Terminal
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill.project import Project, read_project
 from edgedistill.project.reading import names_a_project
+from edgedistill_serve.bundle.atomic_folder import replace_file
 
 if TYPE_CHECKING:  # imported where it is called: scipy takes a second
     from pandas import DataFrame
@@ -205,8 +206,6 @@ def write_file(file: Path, text: str) -> None:
     """Write a result atomically; one that cannot be written is a `DataError`."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.name}.part")
-        part.write_text(text, "utf-8", newline="")
-        part.replace(file)
+        replace_file(file, text.encode())
     except OSError as error:
         raise DataError(f"cannot be written ({error.strerror})", where=str(error.filename or file)) from None

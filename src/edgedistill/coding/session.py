@@ -45,6 +45,7 @@ from edgedistill.data.types import CODE_COLUMN, canonical_code
 from edgedistill.decisions.coding_sheet import PROBABILITY_COLUMN, SUGGESTION_COLUMNS
 from edgedistill.errors import ArgumentError, DataError, EdgeDistillError, RunError
 from edgedistill.project.schema import Project
+from edgedistill_serve.bundle.atomic_folder import replace_file
 from edgedistill_serve.grading.delimited import write_records
 from edgedistill_serve.grading.formula_cells import looks_like_formula
 from edgedistill_serve.task.task import INPUTS, quote_label
@@ -652,10 +653,8 @@ class CodingSession:
                 lines.append([ident, coder, *values, self.codings.label(ident), *decided])
         text = io.StringIO(newline="")
         write_records(text, lines)
-        part = self._folder / ".codings.csv.part"
         try:
-            part.write_text(text.getvalue(), "utf-8", newline="")
-            part.replace(self._folder / "codings.csv")
+            replace_file(self._folder / "codings.csv", text.getvalue().encode())
         except OSError as error:
             raise DataError(
                 f"cannot be written ({error.strerror}); the codes are safe in the journal",

@@ -22,6 +22,7 @@ from edgedistill.decisions.sampling import effective_probabilities, systematic_s
 from edgedistill.errors import DataError, RunError
 from edgedistill.project.schema import Project
 from edgedistill.project.task import TaskSection
+from edgedistill_serve.bundle.atomic_folder import replace_file
 
 DRAWS_FILE = "review-draws.jsonl"
 DESIGN = "systematic sampling with unequal probabilities, by question and group, in random order within"
@@ -202,9 +203,7 @@ def _append(run_folder: Path, content: str) -> None:
     try:
         run_folder.mkdir(parents=True, exist_ok=True)
         before = file.read_bytes() if file.exists() else b""
-        part = file.with_suffix(".part")
-        part.write_bytes(before + line.encode())
-        part.replace(file)  # atomic: a full disk must not leave half a line
+        replace_file(file, before + line.encode())  # a full disk must not leave half a line
     except OSError as error:
         raise RunError(
             f"cannot be written ({error.strerror})",

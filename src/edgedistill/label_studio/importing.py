@@ -28,6 +28,7 @@ from edgedistill.label_studio.annotations import Annotations, Fault, read_annota
 from edgedistill.label_studio.configuration import CONTROL
 from edgedistill.label_studio.tasks import ID_FIELD, label_column, read_coding_table
 from edgedistill.project.schema import Project
+from edgedistill_serve.bundle.atomic_folder import replace_file
 from edgedistill_serve.grading.formula_cells import looks_like_formula
 from edgedistill_serve.task.task import INPUTS, quote_label
 
@@ -348,7 +349,7 @@ def _read_log(log: Path) -> dict[str, str]:
         return {ident: label for line in lines for ident, label in json.loads(line)["labels"].items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"the log of imports cannot be read ({type(error).__name__})",
             where=str(log),
@@ -365,8 +366,9 @@ def _append_log(log: Path, export: Path, labels: Mapping[str, str]) -> None:
     }
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        before = log.read_bytes() if log.exists() else b""
+        line = f"{json.dumps(entry, ensure_ascii=False)}\n"
+        replace_file(log, before + line.encode())  # a full disk must not leave half a line
     except OSError as error:
         raise DataError(
             f"the log of imports cannot be written ({error.strerror}); nothing was imported", where=str(log)

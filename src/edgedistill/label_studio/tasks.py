@@ -1,7 +1,6 @@
 """The rows of a table as tasks of Label Studio, with the labelling interface beside them."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from edgedistill.data.types import CODE_COLUMN
 from edgedistill.errors import DataError
 from edgedistill.label_studio.configuration import Control, labelling_configuration
 from edgedistill.project.schema import Project
+from edgedistill_serve.bundle.atomic_folder import replace_file
 
 ID_FIELD = "response_id"
 """The key of a row's id in a task's data. Label Studio has numbers of its own under ``id``."""
@@ -84,19 +84,14 @@ def export_tasks(
     tasks = [{"data": {ID_FIELD: ident, **table.responses[ident].inputs}} for ident in ids]
     files = (
         (out / TASKS_FILE, json.dumps(tasks, ensure_ascii=False, indent=1) + "\n"),
-        (
-            out / CONFIGURATION_FILE,
-            configuration,
-        ),
+        (out / CONFIGURATION_FILE, configuration),
     )
     if not overwrite and (there := [file.name for file, _ in files if file.exists()]):
         raise DataError(f"{', '.join(there)} exists", where=str(out), hint="Replace it with --overwrite.")
     try:
         out.mkdir(parents=True, exist_ok=True)
         for file, text in files:
-            part = file.with_name(f".{file.name}.{os.getpid()}.part")
-            part.write_text(text, "utf-8")
-            part.replace(file)
+            replace_file(file, text.encode())
     except OSError as error:
         raise DataError(f"cannot be written ({error.strerror})", where=str(out)) from None
     set_aside: dict[str, int] = {}

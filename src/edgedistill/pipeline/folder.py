@@ -7,15 +7,14 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
-from threading import get_ident
 from typing import Any
 
 from edgedistill.errors import RunError
+from edgedistill_serve.bundle.atomic_folder import replace_file
 from edgedistill_serve.bundle.files import SIGNATURE_FILE
 from edgedistill_serve.grading.delimited import read_records, write_records
 
@@ -78,14 +77,7 @@ class RunFolder:
         try:
             file = self.file(name)
             file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_name(f".{file.name}.{os.getpid()}-{get_ident()}.part")  # another process may write it, too
-            try:
-                part.write_bytes(text.encode())
-                part.replace(file)
-            except BaseException:
-                with suppress(OSError):  # the first error is the one to report
-                    part.unlink(missing_ok=True)
-                raise
+            replace_file(file, text.encode())
         except UnicodeEncodeError as error:
             raise RunError(
                 f"cannot be written: it would hold half a character (a lone surrogate, {error.object[error.start]!r})",

@@ -48,6 +48,7 @@ from edgedistill.teacher.logs import append
 from edgedistill.teacher.parsing import FailureCause
 from edgedistill.teacher.runner import RetryPolicy, run_requests
 from edgedistill.teacher.teacher import Teacher
+from edgedistill_serve.bundle.atomic_folder import replace_file
 
 WATCH = "teacher_watch"
 """The folder in the run folder."""
@@ -173,9 +174,7 @@ def _read_set(folder: Path) -> CanarySet | None:
 def _write(file: Path, value: object) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.name}.part")
-        part.write_text(json.dumps(to_plain(value), ensure_ascii=False, indent=1) + "\n", "utf-8", newline="")
-        part.replace(file)
+        replace_file(file, f"{json.dumps(to_plain(value), ensure_ascii=False, indent=1)}\n".encode())
     except OSError as error:
         raise RunError(f"cannot be written ({error.strerror})", where=str(file)) from None
 

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 
 from edgedistill.errors import SearchInterrupted, TrainingFailed
 from edgedistill.student.types import Epoch
+from edgedistill_serve.bundle.atomic_folder import replace_file
 
 _LOCK = "lock"
 _NEW_SECONDS = 3600
@@ -216,9 +217,8 @@ class BestCheckpoint:
         return (selection_key, place) if (place / "model.safetensors").is_file() else None
 
     def _point(self, selection_key: SelectionKey, place: Path) -> None:
-        aside = self.folder / f"{_POINTER}.part"
-        aside.write_text(json.dumps({"merit": selection_key, "folder": place.name}) + "\n", "utf-8")
-        aside.replace(self.folder / _POINTER)
+        pointer = {"merit": selection_key, "folder": place.name}
+        replace_file(self.folder / _POINTER, f"{json.dumps(pointer)}\n".encode())
         for other in self.folder.glob("student-*"):
             if other != place:
                 shutil.rmtree(other, ignore_errors=True)

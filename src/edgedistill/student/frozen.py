@@ -10,11 +10,9 @@ the positive range of ReLU.
 """
 
 import json
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -48,6 +46,7 @@ from edgedistill.student.types import comparable
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.counting import counted
 from edgedistill_export.temporary import temporary_folder
+from edgedistill_serve.bundle.atomic_folder import replace_file
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
 from edgedistill_serve.scoring.scorer import available_cores
 from edgedistill_serve.task.label_decoding import LabelDecoder, sigmoid
@@ -302,13 +301,10 @@ def write_frozen(head: FrozenHead, task: Task, max_tokens: int, file: Path) -> N
         "max_tokens": max_tokens,
         **{name: getattr(head, name) for name in ("loss", "macro_f1", "accuracy", "thresholds")},
     }
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")  # other processes may write the file at the same time
+    content = save({"weights": head.weights, "bias": head.bias}, metadata={"frozen": json.dumps(metadata)})
     try:
-        part.write_bytes(save({"weights": head.weights, "bias": head.bias}, metadata={"frozen": json.dumps(metadata)}))
-        part.replace(file)
+        replace_file(file, content)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         raise RunError(
             f"cannot be written ({error.strerror})",
             where=str(file),

@@ -1,13 +1,12 @@
 """The journal: whole lines after every kind of end, and nothing that was not said to be saved."""
 
-import resource
-
 import pytest
 
 from edgedistill.coding.codings import Codings
 from edgedistill.coding.journal import Coded, Journal, NotSaved, read_journal
 from edgedistill.errors import DataError
 
+from ...full_disk import full_disk
 from ...processes import Process
 
 
@@ -52,13 +51,11 @@ def test_what_does_not_fit_on_the_disk_is_taken_back_whole_and_the_next_event_is
     path = tmp_path / "journal.jsonl"
     whole = written(path, 2)
     journal = Journal(path)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 30, limits[1]))
-    try:
-        with pytest.raises(NotSaved, match=r"the disk is full\. Free space on the disk, then save again"):
-            journal.append(Coded(by="anna", id="r2", code="outcome"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with (
+        full_disk(len(whole) + 30),
+        pytest.raises(NotSaved, match=r"the disk is full\. Free space on the disk, then save again"),
+    ):
+        journal.append(Coded(by="anna", id="r2", code="outcome"))
     assert path.read_bytes() == whole
     journal.append(Coded(by="anna", id="r3", code="outcome"))
     journal.close()

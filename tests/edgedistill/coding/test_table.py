@@ -1,7 +1,6 @@
 """Writing codes into a table changes only their cells, in every format of tables."""
 
 import json
-import resource
 
 import pytest
 
@@ -9,6 +8,8 @@ from edgedistill.coding.table import read_table, write_cells
 from edgedistill.errors import DataError
 from edgedistill.project import read_project
 from edgedistill_serve.grading.table_reader import read_rows
+
+from ...full_disk import full_disk
 
 CELLS = {"label": {"r2": "process"}, "anna": {"r1": "=odd", "r2": "process"}}
 
@@ -79,14 +80,12 @@ def test_a_table_that_cannot_be_written_is_unchanged(tmp_path):
     path = tmp_path / "human.csv"
     before = b"id,response,label\n" + b"".join(b"r%d,%b,\n" % (n, b"x" * 100) for n in range(50))
     path.write_bytes(before)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     table = table_at(path)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
-    try:
-        with pytest.raises(DataError, match=r"cannot be written.*the codes are safe in the journal"):
-            write_cells(table, {"anna": {f"r{n}": "process" for n in range(50)}}, tmp_path / "versions")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with (
+        full_disk(len(before) + 10),
+        pytest.raises(DataError, match=r"cannot be written.*the codes are safe in the journal"),
+    ):
+        write_cells(table, {"anna": {f"r{n}": "process" for n in range(50)}}, tmp_path / "versions")
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir() if each.suffix == ".csv"] == ["human.csv"]
 

@@ -11,6 +11,7 @@ from edgedistill.label_studio import import_codes
 from edgedistill.project import read_project
 
 from ...e2e.lessons import command
+from ...full_disk import full_disk
 from ..coding.projects import read_csv, write_csv, write_project
 from .exports import annotation, choices, rating, task, taxonomy, write_export
 
@@ -260,6 +261,26 @@ def test_a_column_that_cannot_be_a_coders_is_refused(coders, message, tmp_path):
             task("r0", annotation(ANNA, choices("process")), annotation(BEN, choices("process"))),
             coders=coders,
         )
+
+
+def test_an_import_that_does_not_fit_on_the_disk_changes_nothing_and_can_be_repeated(tmp_path):
+    imported(tmp_path, task("r0", annotation(ANNA, choices("process"))))
+    log = tmp_path / "coding" / "human.csv" / "label-studio.jsonl"
+    before = {each: each.read_bytes() for each in (log, tmp_path / "human.csv")}
+    project = read_project(tmp_path / "project.yaml")
+    export = write_export(tmp_path, task("r1", annotation(ANNA, choices("outcome"))))
+    with full_disk(log.stat().st_size + 20), pytest.raises(DataError, match="log of imports cannot be written"):
+        import_codes(project, export)
+    assert {each: each.read_bytes() for each in before} == before
+    assert import_codes(project, export).labels == 1
+
+
+@pytest.mark.parametrize("line", ["[]", '{"labels": ["process"]}', '{"labels"'])
+def test_a_log_of_imports_that_is_no_log_is_refused(line, tmp_path):
+    imported(tmp_path, task("r0", annotation(ANNA, choices("process"))))
+    (tmp_path / "coding" / "human.csv" / "label-studio.jsonl").write_text(line)
+    with pytest.raises(DataError, match=r"the log of imports cannot be read .* or move it away"):
+        imported(tmp_path, task("r1", annotation(ANNA, choices("outcome"))))
 
 
 def test_a_coding_sheet_gets_its_columns_and_keeps_its_probabilities(tmp_path):

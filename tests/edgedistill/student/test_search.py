@@ -1,9 +1,9 @@
 """Interrupted searches, failed trials, and the contents of the search file."""
 
 import json
-import resource
 import shutil
 import sqlite3
+from contextlib import ExitStack
 from itertools import pairwise
 
 import pytest
@@ -13,6 +13,7 @@ from edgedistill.project.student import CountRange, LearningRange, SearchSection
 from edgedistill.student import train_student
 from edgedistill.student.search import open_storage, storage_errors
 
+from ...full_disk import full_disk
 from .conftest import states
 
 RATES = (1e-3, 2e-3, 5e-3)
@@ -145,17 +146,13 @@ def test_if_every_trial_fails_the_error_gives_the_reason_of_the_first(go, sectio
 
 def test_on_a_full_disk_finished_trials_are_kept(go, sections, tmp_path):
     section = sections(learning_rate=(1e-6, 5e-3), epochs=(1,))
-    room = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(progress):
         if progress.trial == 2:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, room[1]))
+            disk.enter_context(full_disk(20_000))
 
-    try:
-        with pytest.raises(SearchInterrupted, match=r"cannot be (written|kept)"):
-            go(section, progress=fill)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, room)
+    with ExitStack() as disk, pytest.raises(SearchInterrupted, match=r"cannot be (written|kept)"):
+        go(section, progress=fill)
     begun = set()
     go(section, progress=lambda reported: begun.add(reported.trial))
     assert begun == {2}
@@ -169,13 +166,11 @@ def test_a_damaged_store_is_reported_with_a_hint(go, section, tmp_path):
 
 
 def test_a_store_that_cannot_be_created_is_reported_with_a_hint(tmp_path):
-    room = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, room[1]))
-    try:
-        with pytest.raises(SearchInterrupted, match=r"search\.sqlite3: the search cannot be stored .*Free disk space"):
-            open_storage(tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, room)
+    with (
+        full_disk(4096),
+        pytest.raises(SearchInterrupted, match=r"search\.sqlite3: the search cannot be stored .*Free disk space"),
+    ):
+        open_storage(tmp_path)
 
 
 def test_other_errors_are_not_converted(tmp_path):

@@ -1,4 +1,4 @@
-"""If a writer is killed at any point, the old or the new bundle is read completely."""
+"""If a writer is killed or fails at any point, the old or the new content is there completely, and nothing else."""
 
 import os
 import signal
@@ -9,6 +9,9 @@ import time
 import pytest
 
 from edgedistill_serve import Bundle, BundleError
+from edgedistill_serve.bundle.atomic_folder import replace_file
+
+from ...full_disk import full_disk
 
 # The child writes a bundle, and an audit hook kills it before its Nth rename, or before it deletes the old bundle.
 CHILD = """
@@ -112,3 +115,10 @@ def test_a_hidden_folder_of_another_name_is_left_alone(make_bundle, old):
     other.mkdir()
     make_bundle(old)
     assert other.exists()
+
+
+def test_a_file_that_does_not_fit_on_the_disk_is_as_before(tmp_path):
+    (tmp_path / "report.json").write_bytes(b"old")
+    with full_disk(100), pytest.raises(OSError, match="too large"):
+        replace_file(tmp_path / "report.json", b"new" * 100)
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {"report.json": b"old"}

@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import resource
 import signal
 import stat
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from edgedistill_serve.journal import writer as writing
 from edgedistill_serve.journal.reading import read_journal
 from edgedistill_serve.journal.records import AuditDraw, Entry, ScoredBy, Tally, clean_id
 from edgedistill_serve.journal.writer import Journal
+
+from ...full_disk import full_disk
 
 HOUR = 1_796_036_400.0  # 2026-11-30T11
 SCORE = Score("process", 0.83, {"process": 0.83, "outcome": 0.1, "person": 0.07}, "accept", None, False, 5)
@@ -243,12 +244,10 @@ def _write_on_a_full_disk(folder: Path, said) -> None:
     written = Journal(folder, clock=clock, start=False, on_fault=faults.append)
     written.add(scorer, entry(), SCORE)
     written.flush()
-    # No file may grow beyond the limit, which to a writer is what a full disk is.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500, resource.RLIM_INFINITY))
-    for number in range(3):
-        written.add(scorer, entry(None, f"q{number}"), SCORE)
-        written.flush()
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    with full_disk(500):
+        for number in range(3):
+            written.add(scorer, entry(None, f"q{number}"), SCORE)
+            written.flush()
     written.flush()
     said.put([str(fault) if fault else None for fault in faults])
 

@@ -23,6 +23,7 @@ from edgedistill_export.web.vendored import Vendored, load_vendored
 from edgedistill_serve.bundle.atomic_folder import (
     finish_replacement,
     remove_leftovers,
+    replace_file,
     replace_folder,
     temporary_sibling,
 )
@@ -161,12 +162,7 @@ def write_file(file: Path, content: bytes, is_ours: Callable[[bytes], bool], wha
     try:
         if file.exists() and not (file.is_file() and is_ours(file.read_bytes())):
             raise WebFailed(f"already exists and is not {what}", where=str(file), hint="Choose another name.")
-        aside = temporary_sibling(file.absolute())
-        try:
-            aside.write_bytes(content)
-            aside.replace(file)
-        finally:
-            aside.unlink(missing_ok=True)
+        replace_file(file.absolute(), content)
     except OSError as error:
         raise WebFailed(f"the page cannot be written ({error})", where=str(file)) from None
 

@@ -1,4 +1,4 @@
-"""Atomic replacement of a folder, and recovery from a writer that was killed in the middle.
+"""Atomic replacement of a folder or a file, and recovery from a writer that was killed in the middle.
 
 A bundle is written into a temporary sibling, ``.NAME.TOKEN``. If ``NAME`` exists, it is first renamed to
 ``.NAME.TOKEN.old``, and then the new folder is renamed to ``NAME``. These are two steps: a writer that is killed
@@ -20,9 +20,31 @@ _ABANDONED_SECONDS = 24 * 60 * 60
 """After this time, a temporary folder has no writer any more."""
 
 
-def temporary_sibling(folder: Path) -> Path:
-    """Return a new path in the same parent folder, for the content that will replace ``folder``."""
-    return folder.with_name(f".{folder.name}.{token_hex(4)}")
+def temporary_sibling(path: Path) -> Path:
+    """Return a new path in the same parent folder, for the content that will replace ``path``."""
+    return path.with_name(f".{path.name}.{token_hex(4)}")
+
+
+def replace_file(file: Path, content: bytes) -> None:
+    """Write a file: after an interruption or an error the old file is there, or the new one, and nothing else.
+
+    Several processes and threads can write the same file; the last one counts.
+
+    Args:
+        file: The file, in a folder that exists.
+        content: Its bytes.
+
+    Raises:
+        OSError: The file cannot be written; an old one is unchanged.
+    """
+    temporary = temporary_sibling(file)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(file)
+    except BaseException:
+        with suppress(OSError):  # the first error is the one to report
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def replace_folder(temporary: Path, folder: Path) -> None:

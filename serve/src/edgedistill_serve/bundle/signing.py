@@ -9,10 +9,10 @@ The package `cryptography` comes with ``edgedistill-serve[sign]``; unsigned bund
 
 import os
 import stat
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgedistill_serve.bundle.atomic_folder import replace_file
 from edgedistill_serve.bundle.files import MANIFEST_FILE, SIGNATURE_FILE
 from edgedistill_serve.errors import BundleError, SignatureRefused, SigningKeyError
 
@@ -69,13 +69,9 @@ def sign_bundle(folder: Path, private_key: Path) -> Path:
     key = _private_key(private_key)
     _check_outside_of_bundles(private_key)
     target = folder / SIGNATURE_FILE
-    temporary = folder / f".{SIGNATURE_FILE}.new"
     try:
-        temporary.write_bytes(key.sign((folder / MANIFEST_FILE).read_bytes()))
-        temporary.replace(target)
+        replace_file(target, key.sign((folder / MANIFEST_FILE).read_bytes()))
     except OSError as error:
-        with suppress(OSError):  # which would hide the error above
-            temporary.unlink(missing_ok=True)
         raise BundleError(f"the signature cannot be written ({error})", where=str(folder)) from None
     return target
 
