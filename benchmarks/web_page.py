@@ -28,7 +28,7 @@ import psutil
 
 from edgedistill_export.web import write_web
 from edgedistill_serve import Bundle, Scorer
-from edgedistill_serve.scoring.scorer import available_cores
+from edgedistill_serve.cores import available_cores
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.serve.server.page.browser import Browser

@@ -33,13 +33,11 @@ from edgedistill_serve.scoring.onnxruntime_install import BUILDS, import_onnxrun
 from edgedistill_serve.scoring.session import has_vnni
 
 if TYPE_CHECKING:
-    from edgedistill.teacher.endpoint import Endpoint
     from edgedistill.teacher.http_client import HttpReply
 
 Status: TypeAlias = Literal["ok", "warning", "problem"]
 _PACKAGES = {"edgedistill": "", "edgedistill-export": "", "edgedistill-serve": "cpu"}
 """Our distributions, and the extra that `edgedistill` requires of each."""
-_BUILT_FOR_CUDA = "gpu"
 _GIGABYTE = 1e9
 _LEAST_FREE, _FEW_FREE = 0.5, 3.0
 """Gigabytes. A checkpoint of minilm has 0.1, and a search keeps one for each trial; one of mpnet has 0.4."""
@@ -247,7 +245,7 @@ def _rows(project: Project) -> Check:
 def _disk(name: str, folder: Path, fix: str = "Choose another folder.") -> Check:
     """Check room and permission in a folder, or in the nearest one above it that exists."""
     folder = folder.absolute()
-    existing = next(each for each in (folder, *folder.parents) if each.is_dir())
+    existing = next((each for each in (folder, *folder.parents) if each.is_dir()), folder)  # a drive may be missing
     try:
         with tempfile.TemporaryFile(dir=existing):
             pass
@@ -387,13 +385,13 @@ def _endpoint(teacher: TeacherSection, key: str) -> Check:
 
     name = f"endpoint of {teacher.called}"
 
-    async def ask() -> "tuple[HttpReply, Endpoint]":
+    async def ask() -> "HttpReply":
         async with Endpoint(teacher, key) as endpoint:
-            return await endpoint.list_models(min(_ANSWER_SECONDS, teacher.timeout_seconds)), endpoint
+            return await endpoint.list_models(min(_ANSWER_SECONDS, teacher.timeout_seconds))
 
     began = time.monotonic()
     try:
-        reply, _ = run_to_end(ask())
+        reply = run_to_end(ask())
     except EdgeDistillError as error:
         return _failed(name, error)
     return _about_models(name, reply, teacher, time.monotonic() - began)

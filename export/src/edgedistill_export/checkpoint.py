@@ -24,8 +24,9 @@ from edgedistill_export.counting import counted
 from edgedistill_export.errors import CheckpointError
 from edgedistill_export.quiet import quiet
 from edgedistill_export.text_vectors import VECTOR, WithVector
+from edgedistill_serve.cores import available_cores
+from edgedistill_serve.errors import first_line
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
-from edgedistill_serve.scoring.scorer import available_cores
 from edgedistill_serve.task.contexts import has_context
 from edgedistill_serve.task.task import Kind, Task, Truncation, task_inputs
 
@@ -230,7 +231,7 @@ def _model(folder: Path) -> Any:
             )
     except Exception as error:  # transformers raises many kinds for a folder it cannot read
         raise CheckpointError(
-            f"transformers cannot load the checkpoint ({_first_line(error)})", where=str(folder)
+            f"transformers cannot load the checkpoint ({first_line(error)})", where=str(folder)
         ) from error
     if loading["missing_keys"] or loading["mismatched_keys"]:
         missing = ", ".join(sorted(str(key) for key in (*loading["missing_keys"], *loading["mismatched_keys"])))
@@ -266,7 +267,7 @@ def _encoder(folder: Path, max_tokens: int, truncation: Truncation) -> Encoder:
         encoder = Encoder(folder / "tokenizer.json", max_tokens, truncation)
     except Exception as error:  # tokenizers raises a bare Exception for a file it cannot read
         raise CheckpointError(
-            f"not a valid tokenizer ({_first_line(error)})", where=str(folder / "tokenizer.json"), hint=_RETRAIN
+            f"not a valid tokenizer ({first_line(error)})", where=str(folder / "tokenizer.json"), hint=_RETRAIN
         ) from error
     if encoder.max_text_tokens < 1:
         raise CheckpointError(f"max_tokens = {max_tokens} leaves no room for a response", where=str(folder))
@@ -297,10 +298,6 @@ def _expect_room(checkpoint: Checkpoint) -> None:
             where=str(checkpoint.folder),
             hint=f"Reduce max_tokens to the model's number of positions (max_position_embeddings: {positions}).",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def read_json_object(file: Path) -> dict[str, Any]:

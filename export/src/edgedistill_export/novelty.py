@@ -27,9 +27,9 @@ from onnx import TensorProto, helper
 from edgedistill_export.convert.graph import Graph, make_node
 from edgedistill_export.counting import counted
 from edgedistill_export.text_vectors import VECTOR
+from edgedistill_serve.cores import available_cores
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.onnxruntime_install import import_onnxruntime
-from edgedistill_serve.scoring.scorer import available_cores
 from edgedistill_serve.scoring.session import NOVELTY, build_feeds
 
 Vectors = npt.NDArray[np.float32]

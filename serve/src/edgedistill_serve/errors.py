@@ -161,3 +161,8 @@ class DeadlinePassed(RequestError):
 
 class NotReady(RequestError):
     """The server is starting or draining."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line with a text of another package's error, for a message; without one, the error's type."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -35,6 +35,7 @@ from edgedistill.estimates.results import (
     EstimateTable,
     MethodEstimate,
 )
+from edgedistill_serve.errors import first_line
 from edgedistill_serve.task.task import Task as ScoredTask
 from edgedistill_serve.task.task import quote_columns, quote_label
 
@@ -481,9 +482,7 @@ def design_matrix(
             )
         matrix = formula.get_model_matrix(frame, context={})
     except FormulaicError as error:
-        raise ArgumentError(
-            f"the formula cannot be evaluated: {str(error).splitlines()[0]}", where=right.strip()
-        ) from None
+        raise ArgumentError(f"the formula cannot be evaluated: {first_line(error)}", where=right.strip()) from None
     if getattr(matrix, "ndim", 0) != 2 or not matrix.shape[1]:
         raise ArgumentError("the formula has no single set of covariates", where=right.strip())
     used = matrix.index.to_numpy(np.int64)

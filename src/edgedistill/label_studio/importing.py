@@ -345,7 +345,7 @@ def _lock(project: Project) -> Iterator[None]:
 def _read_log(log: Path) -> dict[str, str]:
     """Return the labels that imports have written, by id."""
     try:
-        lines = log.read_text("utf-8").splitlines()
+        lines = log.read_bytes().splitlines()  # a text would also be split at U+2028
         return {ident: label for line in lines for ident, label in json.loads(line)["labels"].items()}
     except FileNotFoundError:
         return {}

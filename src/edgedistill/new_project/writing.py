@@ -242,9 +242,7 @@ def _write_human(path: Path, table: DetectedTable, proposal: Proposal) -> None:
 
 def _project_text(name: str, human: Path, proposal: Proposal, header: HeaderRows, *, rewritten: bool) -> str:
     """Return the text of a project file: what was found, then the other settings of the template."""
-    head, _, rest = PROJECT.partition("# teacher:")
-    del head
-    tail = f"# teacher:{rest}".format(name=name)
+    tail = PROJECT[PROJECT.index("# teacher:") :].format(name=name)
     tail = tail.replace("  coders: []  ", f"  coders: {_flow(proposal.coders)}  ") if proposal.coders else tail
     return "\n".join(
         [*_task_lines(name, proposal), *_data_lines(human, proposal, header, rewritten=rewritten), "", tail]

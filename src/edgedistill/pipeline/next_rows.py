@@ -64,7 +64,6 @@ if TYPE_CHECKING:  # pandas is imported only when a DataFrame is requested
     from pandas import DataFrame
 
 SIGNALS = ("uncertainty", "disagreement", "novelty", "coverage")
-STRATEGIES = ("random", "mixed", *SIGNALS)
 DEFAULT_STRATEGY = "random"
 DEFAULT_RANDOM_SHARE = 0.3
 

@@ -23,6 +23,7 @@ from edgedistill.pipeline.folder import hash_json
 from edgedistill.pipeline.run import Run
 from edgedistill.project.schema import Project
 from edgedistill.project.teacher import AnyTeacher, TeacherSection
+from edgedistill_serve.errors import first_line
 
 TRACKING = "tracking.json"
 """What was logged, and the tracker's id of it."""
@@ -236,7 +237,7 @@ def log_run(run: Run, *, exported: bool, tracker: Tracker | None = None) -> None
         else:
             ident = target.create(record, run.folder.path)
     except Exception as error:  # noqa: BLE001  # trackers raise what they like, and the run is complete
-        said = _CREDENTIALS.sub("//", (str(error).strip() or type(error).__name__).splitlines()[0])[:300]
+        said = _CREDENTIALS.sub("//", first_line(error))[:300]
         run.on_message(
             f"track: {name} failed ({said}). The results are complete; the same command logs them again. To start "
             f"anew with the tracker, delete {run.folder / TRACKING}."

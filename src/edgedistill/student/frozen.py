@@ -47,8 +47,9 @@ from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.counting import counted
 from edgedistill_export.temporary import temporary_folder
 from edgedistill_serve.bundle.atomic_folder import replace_file
+from edgedistill_serve.cores import available_cores
+from edgedistill_serve.errors import first_line
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
-from edgedistill_serve.scoring.scorer import available_cores
 from edgedistill_serve.task.label_decoding import LabelDecoder, sigmoid
 from edgedistill_serve.task.task import Task, model_texts, task_inputs
 
@@ -130,7 +131,7 @@ def embedder(backbone: Path, max_tokens: int) -> Callable[[Sequence[Mapping[str,
         model = AutoModel.from_pretrained(backbone, use_safetensors=True, **options).float().eval()
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise TrainingFailed(
-            f"the backbone cannot embed texts ({str(error).splitlines()[0]})",
+            f"the backbone cannot embed texts ({first_line(error)})",
             where=str(backbone),
             hint="Set another `student.backbone`, or `few_shot_choice: balanced`.",
         ) from error

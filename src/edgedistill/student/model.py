@@ -33,6 +33,7 @@ from edgedistill.student.data import MOST_TOKENS, Padding, fit_max_tokens
 from edgedistill.student.types import Architecture
 from edgedistill_export.bi_encoder import MODEL_TYPE as BI_ENCODER
 from edgedistill_export.bi_encoder import REFERENCES_APART, BiEncoderForSequenceClassification
+from edgedistill_serve.errors import first_line
 from edgedistill_serve.scoring.encoding import Encoder, lacks_unknown_token
 from edgedistill_serve.task.contexts import has_context
 from edgedistill_serve.task.task import Task, Truncation, task_inputs
@@ -642,7 +643,6 @@ def _reads_segments(model: Any) -> bool:
 
 
 def _unusable(what: str, backbone: Path, error: Exception) -> TrainingFailed:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
     return TrainingFailed(
-        f"{what} cannot be loaded ({reason})", where=str(backbone), hint="Choose another `student.backbone`."
+        f"{what} cannot be loaded ({first_line(error)})", where=str(backbone), hint="Choose another `student.backbone`."
     )

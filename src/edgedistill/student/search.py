@@ -25,6 +25,7 @@ from edgedistill.project.student import CountRange, LearningRange, SearchSection
 from edgedistill.student.checkpoints import BestCheckpoint
 from edgedistill.student.trial import Setting
 from edgedistill.student.types import Epoch, Trial
+from edgedistill_serve.errors import first_line
 
 Parameters: TypeAlias = dict[str, Any]
 """``learning_rate``, ``batch_size`` and ``epochs`` of one setting."""
@@ -102,9 +103,8 @@ def storage_errors(place: Path) -> Iterator[None]:
         known = (optuna.exceptions.OptunaError, sqlite3.Error, OSError)
         if not isinstance(error, known) and not isinstance(error.__cause__, sqlite3.Error):
             raise
-        reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
         raise SearchInterrupted(
-            f"the search cannot be stored ({reason})",
+            f"the search cannot be stored ({first_line(error.__cause__ or error)})",
             where=str(place),
             hint=f"Free disk space and give write permission; where {STORAGE_FILE} is damaged, delete it.",
         ) from error

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -210,6 +211,17 @@ def test_a_full_disk_and_a_folder_without_permission_are_problems(monkeypatch, t
     monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
     check = found()["disk: this folder"]
     assert (check.status, check.found) == ("problem", f"{tmp_path} cannot be written to (Permission denied)")
+
+
+def test_a_cache_on_a_drive_that_does_not_exist_is_a_problem(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGEDISTILL_CACHE", "/drive/cache")
+    is_dir = Path.is_dir
+    # On Windows, a drive such as Z: may have no folder at all.
+    monkeypatch.setattr(Path, "is_dir", lambda self, **given: self != Path("/") and is_dir(self, **given))
+    check = found()["disk: cache"]
+    assert check.status == "problem"
+    assert "cannot be written to (No such file or directory)" in check.found
 
 
 def test_missing_and_old_packages_are_named_with_the_command_that_installs_them(monkeypatch):

@@ -275,6 +275,13 @@ def test_an_import_that_does_not_fit_on_the_disk_changes_nothing_and_can_be_repe
     assert import_codes(project, export).labels == 1
 
 
+def test_a_file_name_with_a_line_separator_is_one_line_of_the_log(tmp_path):
+    project = read_project(write_project(tmp_path))
+    for number, label in enumerate(("process", "outcome")):
+        export = write_export(tmp_path, task(f"r{number}", annotation(ANNA, choices(label))))
+        assert import_codes(project, export.rename(tmp_path / f"round\u2028{number}.json")).labels == 1
+
+
 @pytest.mark.parametrize("line", ["[]", '{"labels": ["process"]}', '{"labels"'])
 def test_a_log_of_imports_that_is_no_log_is_refused(line, tmp_path):
     imported(tmp_path, task("r0", annotation(ANNA, choices("process"))))

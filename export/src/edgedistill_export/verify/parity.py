@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from edgedistill_export.counting import counted
 from edgedistill_export.errors import ExportFailed
+from edgedistill_serve.cores import available_cores
 from edgedistill_serve.scoring.encoding import Encoder
-from edgedistill_serve.scoring.scorer import available_cores
 from edgedistill_serve.scoring.session import Session
 from edgedistill_serve.task.label_decoding import LabelDecoder
 

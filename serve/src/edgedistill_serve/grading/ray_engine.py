@@ -30,6 +30,7 @@ from edgedistill_serve import errors
 from edgedistill_serve.bundle.archive import pack, unpack
 from edgedistill_serve.bundle.files import MANIFEST_FILE
 from edgedistill_serve.bundle.loading import Bundle
+from edgedistill_serve.cores import available_cores
 from edgedistill_serve.errors import BundleError, DataError, EdgeDistillError
 from edgedistill_serve.grading.columns import Batch, Kind, check_columns
 from edgedistill_serve.grading.grade import (
@@ -48,7 +49,7 @@ from edgedistill_serve.grading.storage import STANDARD, InputFile, find_inputs
 from edgedistill_serve.grading.table_formats import suffixes, table_format
 from edgedistill_serve.grading.targets import check_different, find_target
 from edgedistill_serve.scoring.score import score_columns
-from edgedistill_serve.scoring.scorer import Scorer, available_cores
+from edgedistill_serve.scoring.scorer import Scorer
 
 __all__ = ["Workers", "grade_on_ray"]
 

@@ -28,7 +28,6 @@ from edgedistill_serve.task.task import quote_columns
 BATCH_ROWS = 2048
 """Rows that one thread scores in one step."""
 _BATCH_CHARACTERS = 2**21
-_HEADER_BYTES = 2**19
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,6 @@ __all__ = [
     "Score",
     "ScoredBatch",
     "Scorer",
-    "available_cores",
     "build_score",
     "deduplicate",
     "result_or_error",
