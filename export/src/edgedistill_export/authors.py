@@ -16,6 +16,8 @@ TEACHER: Final = " teacher"
 
 LEAST_LEARNERS = 2
 """Number of learners from which on a word or a token is not about one of them."""
+_RUN = 4
+"""Words in a row of one learner that no text of the teacher may repeat."""
 
 _Item = TypeVar("_Item")
 
@@ -73,33 +75,30 @@ def private_words(rows: Sequence[Mapping[str, str]], authors: Sequence[Author]) 
     return used_by_few([set(words(row["response"])) for row in rows], learners_of(rows, authors))
 
 
-def without_traces(
-    texts: Sequence[str], rows: Sequence[Mapping[str, str]], authors: Sequence[Author], run: int = 4
-) -> list[str]:
+def without_traces(texts: Sequence[str], rows: Sequence[Mapping[str, str]], authors: Sequence[Author]) -> list[str]:
     """Return the texts of the teacher from which nothing of a single learner can be read.
 
     A teacher sees examples and may repeat them. A text is left out if it has a word that only one learner used, or
-    ``run`` words in a row of any learner's response.
+    `_RUN` words in a row of any learner's response.
 
     Args:
         texts: Texts of the teacher.
         rows: The task's inputs of every known row.
         authors: As for `learners_of`.
-        run: Number of words.
     """
     learners = learners_of(rows, authors)
     written = [list(words(row["response"])) for row in rows]
     private = private_words(rows, authors)
     runs = {
-        tuple(of_row[start : start + run])
+        tuple(of_row[start : start + _RUN])
         for of_row, learner in zip(written, learners, strict=True)
         if learner is not None
-        for start in range(max(1, len(of_row) - run + 1))
+        for start in range(max(1, len(of_row) - _RUN + 1))
     }
 
     def has_trace(text: str) -> bool:
         found = list(words(text))
-        parts = (tuple(found[start : start + run]) for start in range(max(1, len(found) - run + 1)))
+        parts = (tuple(found[start : start + _RUN]) for start in range(max(1, len(found) - _RUN + 1)))
         return not private.isdisjoint(found) or any(part in runs for part in parts)
 
     return [text for text in dict.fromkeys(texts) if not has_trace(text)]

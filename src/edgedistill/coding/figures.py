@@ -77,17 +77,16 @@ def journal_file(project: Project, sheet: Path | None = None) -> Path:
     return project.folder / FOLDER / (sheet or project.data.human).name / "journal.jsonl"
 
 
-def coding_summary(project: Project, sheet: Path | None = None) -> CodingSummary | None:
+def coding_summary(project: Project) -> CodingSummary | None:
     """Return where the codes of a project's human file come from; None if it was not coded with the coding page.
 
     Args:
         project: The project.
-        sheet: A coding sheet, instead of the human file.
 
     Raises:
         DataError: The journal is damaged.
     """
-    events, _ = read_journal(journal_file(project, sheet))
+    events, _ = read_journal(journal_file(project))
     if not events:
         return None
     codings = Codings()

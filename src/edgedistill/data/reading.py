@@ -181,7 +181,7 @@ def near_duplicate(project: Project) -> float:
 
 
 def _with_reviewed(
-    reviewed: FileRows[CodedRow], splits: Splits, near: float, *, held_out: bool = False
+    reviewed: FileRows[CodedRow], splits: Splits, near: float, *, held_out: bool
 ) -> tuple[Splits, dict[str, int], tuple[SetAside, ...]]:
     """Return the splits with the reviewed rows, their numbers by split, and those set aside.
 
@@ -212,7 +212,7 @@ _LOCKED = ("validation", "test")
 
 
 def without_train_groups(
-    rows: Sequence[Response], splits: Splits, near: float, *, held_out: bool = False
+    rows: Sequence[Response], splits: Splits, near: float, *, held_out: bool
 ) -> FileRows[Response]:
     """Set aside uncoded rows whose codes could not be validation rows.
 
@@ -236,7 +236,7 @@ def _without_twins(
     near: float,
     locked: tuple[str, ...] = _LOCKED,
     *,
-    held_out: bool = False,
+    held_out: bool,
 ) -> FileRows[Response]:
     """Set aside rows that repeat a human-coded row, nearly repeat a locked one, or share a group with locked rows.
 

@@ -52,7 +52,6 @@ def expected_interval(
     *,
     ordinal: bool = False,
     at_least: float | None = None,
-    seed: int = 0,
 ) -> ExpectedInterval | None:
     """Simulate the interval of an agreement after more rows are coded.
 
@@ -66,7 +65,6 @@ def expected_interval(
         additional: Number of additional rows, at least 1.
         ordinal: Whether κ is quadratic weighted.
         at_least: The value that the lower end must reach.
-        seed: Of the simulation.
 
     Returns:
         None if the figure is undefined, or if all rows belong to one group.
@@ -74,7 +72,7 @@ def expected_interval(
     now: Estimate | None = getattr(agreement, metric)
     if now is None or agreement.groups == 1 or now.high <= now.low:
         return None
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     if agreement.confusion:
         table = np.array(agreement.confusion, dtype=np.float64)
         effect = 1.0

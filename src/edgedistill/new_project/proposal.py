@@ -560,9 +560,8 @@ def _is_header(row: Sequence[str]) -> bool:
     )
 
 
-def preview_rows(table: DetectedTable, proposal: Proposal, count: int = 5) -> Iterator[dict[str, str]]:
-    """Yield the first rows that have a response, as they would be read: by key, the text of the cell."""
-    shown = 0
+def preview_rows(table: DetectedTable, proposal: Proposal) -> Iterator[dict[str, str]]:
+    """Yield the rows that have a response, as they would be read: by key, the text of the cell."""
     for row in table.rows:
         values = {key: row.values.get(name, "") for key, name in proposal.columns.items()}
         if is_blank(values["response"]):
@@ -570,6 +569,3 @@ def preview_rows(table: DetectedTable, proposal: Proposal, count: int = 5) -> It
         if proposal.html_rows:
             values["response"] = html_to_text(values["response"])
         yield {"row": str(row.row), **values}
-        shown += 1
-        if shown == count:
-            return

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 from edgedistill.data.reading import Records, read_records
@@ -27,6 +28,7 @@ from edgedistill_serve.task.task import INPUTS, Kind
 
 HUMAN = "human.csv"
 _JSON = (".json",)
+_PREVIEW_ROWS = 5
 _PLACEHOLDERS = ("first_label", "second_label")
 
 
@@ -128,7 +130,7 @@ def project_from_table(table: Path, folder: Path | None, options: TableOptions) 
     _write(folder, text, (read, proposal) if human != table else None)
     file = folder / "project.yaml"
     records, problem = _try(file, uncoded=uncoded)
-    preview = tuple(preview_rows(read, proposal))
+    preview = tuple(islice(preview_rows(read, proposal), _PREVIEW_ROWS))
     return NewProject(file, human, proposal, (*notes, *proposal.notes), preview, records, problem, header)
 
 

@@ -2,7 +2,7 @@
 
 study_file.py   the study file: Study, read_study()
 types.py        RunPlan, RunResult, ResultRow
-inputs.py       load_task_inputs(): a task's rows by source, teacher labels, synthetic rows, the transfer set
+inputs.py       read_task(), request_inputs(): rows by source, teacher labels, synthetic rows, the transfer set
 designs/        the runs of each kind of study: label-source, ratio, temperature, consistency, teachers
 runs.py         run(): one run; RunStore: finished runs, shared between processes
 estimates.py    metrics of students and conditions with intervals; differences between conditions

@@ -471,21 +471,6 @@ class ReadTask:
     notes: tuple[str, ...]
 
 
-def load_task_inputs(
-    study: Study,
-    entry: StudyTask,
-    requirements: Requirements,
-    *,
-    offline: bool = False,
-    on_progress: OnProgress = lambda *_: None,
-    on_message: Callable[[str], None] = lambda _: None,
-) -> TaskInputs:
-    """Read a task's rows, and request what no file contains; see `read_task` and `request_inputs`."""
-    return request_inputs(
-        read_task(study, entry, requirements, offline=offline, on_progress=on_progress, on_message=on_message)
-    )
-
-
 def read_task(
     study: Study,
     entry: StudyTask,

@@ -240,7 +240,6 @@ class Endpoint:
     Args:
         section: Address, model, and the timeout of one try.
         api_key: The key.
-        capabilities: What the endpoint is known to support.
         verified: Whether it has answered requests with these settings before, in an earlier run.
 
     Raises:
@@ -252,13 +251,12 @@ class Endpoint:
         self,
         section: TeacherSection,
         api_key: str,
-        capabilities: Capabilities | None = None,
         *,
         verified: bool = False,
     ) -> None:
         self._section, self._api_key = section, api_key
         self.verified = verified
-        self.capabilities = capabilities or Capabilities()
+        self.capabilities = Capabilities()
         self._client = HttpClient(
             section.base_url, build_headers(section, api_key, os.environ), section.timeout_seconds
         )

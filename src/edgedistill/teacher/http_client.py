@@ -75,16 +75,13 @@ class HttpClient:
         base_url: The address; a path is appended to its path, and its query is kept.
         headers: Sent with every request.
         seconds: Seconds that a request may take in all, unless it states others.
-        environ: The environment variables for proxies and certificates.
 
     Raises:
         TeacherUnreachable: The address is not valid, or an environment variable makes connections impossible.
     """
 
-    def __init__(
-        self, base_url: str, headers: Mapping[str, str], seconds: float, environ: Mapping[str, str] = os.environ
-    ) -> None:
-        check_environment(environ)
+    def __init__(self, base_url: str, headers: Mapping[str, str], seconds: float) -> None:
+        check_environment(os.environ)  # which httpx2 reads, too
         self._seconds = seconds
         connect = min(10.0, seconds / 2)  # shorter than a request, to tell a silent host from a slow answer
         self._base = parse_address(base_url)

@@ -752,7 +752,6 @@ def run_requests(
 
 def send_requests(
     job: RequestJob[Answer],
-    capabilities: Capabilities | None = None,
     usage_before: Usage | None = None,
     *,
     only_first: bool = False,
@@ -761,7 +760,6 @@ def send_requests(
 
     Args:
         job: The job.
-        capabilities: What the endpoint is known to support.
         usage_before: Earlier usage, which `on_progress` includes.
         only_first: Stop after the first answer.
 
@@ -775,7 +773,7 @@ def send_requests(
             job.on_progress(usage_before + usage if usage_before else usage)
 
     async def run() -> tuple[Usage, Capabilities]:
-        async with Endpoint(job.section, key, capabilities, verified=job.proven) as endpoint:
+        async with Endpoint(job.section, key, verified=job.proven) as endpoint:
             with Claims(job.cache.folder) as claims:
                 writer = AnswerWriter(job.cache, FailureLog(job.cache.folder))
                 runner = RequestRunner(job, endpoint, writer, RateLimiter(job.section.concurrency), claims)

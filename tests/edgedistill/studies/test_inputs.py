@@ -7,7 +7,7 @@ import pytest
 
 from edgedistill.errors import DataError, ProjectFileError, TeacherError
 from edgedistill.studies import read_study
-from edgedistill.studies.inputs import Requirements, load_task_inputs
+from edgedistill.studies.inputs import Requirements, read_task, request_inputs
 from edgedistill.studies.registry import DESIGNS
 from edgedistill.studies.study import run_study
 
@@ -44,10 +44,15 @@ def folder(tmp_path):
     return tmp_path
 
 
+def load_first(study, requirements):
+    """Load the inputs of the first task of a study."""
+    return request_inputs(read_task(study, study.tasks[0], requirements))
+
+
 def load(folder, requirements, more="", student=""):
     (folder / "study.yaml").write_text(f"name: s\ntasks:\n  - {{project: project.yaml{more}}}\n{student}", "utf-8")
     study = read_study(folder / "study.yaml")
-    return load_task_inputs(study, study.tasks[0], requirements)
+    return load_first(study, requirements)
 
 
 def labels(folder, ids, **given):
@@ -285,10 +290,10 @@ def test_a_teacher_labels_only_the_texts_that_the_study_draws(folder, kind, refu
     with StandIn(script) as teacher:
         study = with_teacher(folder, teacher, STUDIES[kind])
         requirements = DESIGNS[kind].requirements(study)
-        found = load_task_inputs(study, study.tasks[0], requirements)
+        found = load_first(study, requirements)
         few = {text_of(body) for body in teacher.bodies}
         everything = Requirements(requirements.teachers, label_test_rows=requirements.label_test_rows)
-        whole = load_task_inputs(study, study.tasks[0], everything)
+        whole = load_first(study, everything)
     drawn = {text(i + 100) for i in range(60)} & few
     assert 7 <= len(drawn) <= 3 * 7 + len(refused)
     plans, of_whole = (list(DESIGNS[kind].plans(study, inputs)) for inputs in (found, whole))
@@ -306,7 +311,7 @@ def test_a_teacher_that_cannot_code_does_not_have_the_whole_pool_requested(folde
         for _ in range(2):
             teacher.bodies.clear()
             with pytest.raises(TeacherError, match=r"of the \d+ texts requested so far were set aside \(\d+ "):
-                load_task_inputs(study, study.tasks[0], DESIGNS[kind].requirements(study))
+                load_first(study, DESIGNS[kind].requirements(study))
             texts = {text_of(body) for body in teacher.bodies} & {text(i + 100) for i in range(120)}
             assert len(texts) <= 2 * 21 + 20
 
@@ -314,7 +319,7 @@ def test_a_teacher_that_cannot_code_does_not_have_the_whole_pool_requested(folde
 def test_no_text_is_labelled_for_a_size_that_the_pool_does_not_reach(folder):
     with StandIn(chosen_label) as teacher:
         study = with_teacher(folder, teacher, "label_source: {human: [10], teacher: [5, 1000]}\n")
-        inputs = load_task_inputs(study, study.tasks[0], DESIGNS["label-source"].requirements(study))
+        inputs = load_first(study, DESIGNS["label-source"].requirements(study))
     (labels_of_teacher,) = inputs.teacher_labels.values()
     assert 5 <= len(labels_of_teacher.labels) <= 15
     assert any("only they are labelled" in note for note in inputs.notes)

@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 from edgedistill_export.web.single_file import WebFile, describe_file, single_page
-from edgedistill_export.web.vendored import Vendored, load_vendored
+from edgedistill_export.web.vendored import load_vendored
 from edgedistill_export.web.writing import write_file
 from edgedistill_serve.bundle.loading import Bundle
 
@@ -23,19 +23,18 @@ _LONGEST_TITLE = 200
 """Characters of a title that the schema allows."""
 
 
-def write_scorm(bundle: Bundle, file: Path, npm: Vendored | None = None) -> WebFile:
+def write_scorm(bundle: Bundle, file: Path) -> WebFile:
     """Write the page of a bundle as a SCORM 1.2 package (content packaging 1.1.2, one sharable content object).
 
     Args:
         bundle: The bundle; the page uses the graph that it serves.
         file: The output file. An existing package of a page is replaced.
-        npm: The npm files; by default those of this package.
 
     Raises:
         WebFailed: The npm files are missing, the bundle cannot be scored in a browser, or the file is something other
             than such a package or cannot be written.
     """
-    npm = npm or load_vendored()
+    npm = load_vendored()
     licences = {name: content for name, content in npm.files.items() if Path(name).suffix in ("", ".txt")}
     files = {_PAGE: single_page(bundle, npm), **{f"licences/{name}": licences[name] for name in sorted(licences)}}
     files[_MANIFEST] = scorm_manifest(bundle.manifest.name, bundle.manifest.version, tuple(files))

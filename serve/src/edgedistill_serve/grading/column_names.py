@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from edgedistill_serve.errors import DataError
 from edgedistill_serve.task.task import quote_columns
 
+_OPTION = "--column"
 _SHOWN = 60
 _LISTED = 30
 _LISTED_CHARACTERS = 32
@@ -167,13 +168,12 @@ def _place_of(letters: str) -> int:
     return place - 1
 
 
-def parse_columns(given: Iterable[str], keys: Sequence[str], option: str = "--column") -> dict[str, str]:
+def parse_columns(given: Iterable[str], keys: Sequence[str]) -> dict[str, str]:
     """Return the columns by the names of what they hold, from options such as ``response=2. Explain\u2026``.
 
     Args:
         given: The options.
         keys: What a column can hold.
-        option: The option's name, for messages.
 
     Raises:
         DataError: An option has another form, names an unknown key, or a key or a column is given twice.
@@ -185,15 +185,15 @@ def parse_columns(given: Iterable[str], keys: Sequence[str], option: str = "--co
         if not sign or not name.strip():
             raise DataError(
                 f"{each[:_SHOWN]!r} is not KEY=COLUMN",
-                where=option,
-                hint=f'Example: {option} {keys[-1]}="2. Explain\u2026".',
+                where=_OPTION,
+                hint=f'Example: {_OPTION} {keys[-1]}="2. Explain\u2026".',
             )
         if key not in keys:
-            raise DataError(f"{key[:_SHOWN]!r} is not known", where=option, hint=f"Use {', '.join(keys)}.")
+            raise DataError(f"{key[:_SHOWN]!r} is not known", where=_OPTION, hint=f"Use {', '.join(keys)}.")
         if key in columns:
-            raise DataError(f"{key} is given twice", where=option, hint="Give it once.")
+            raise DataError(f"{key} is given twice", where=_OPTION, hint="Give it once.")
         columns[key] = name
-    check_distinct(columns, option)
+    check_distinct(columns, _OPTION)
     return columns
 
 
