@@ -9,7 +9,15 @@ from msgspec.structs import force_setattr
 from edgedistill.errors import ArgumentError
 from edgedistill_serve.bundle.validation import CONTROL_CHARACTERS
 from edgedistill_serve.task.redaction import Redaction
-from edgedistill_serve.task.task import INPUTS, LABEL_SEPARATOR, NO_LABEL, Kind, Label, reserved_label_names
+from edgedistill_serve.task.task import (
+    INPUTS,
+    LABEL_SEPARATOR,
+    NO_LABEL,
+    Kind,
+    Label,
+    first_repeated,
+    reserved_label_names,
+)
 from edgedistill_serve.task.task import Task as ScoredTask
 
 __all__ = ["Label", "Task", "fold_label"]
@@ -110,8 +118,7 @@ class Task(ScoredTask, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
         if not all(isinstance(name, str) and name for name in self.names):
             raise ArgumentError("every label needs a name, as a string")
         _check_distinct(self.names)
-        if len(set(self.names)) < len(self.names):
-            twice = next(name for name in self.names if self.names.count(name) > 1)
+        if twice := first_repeated(self.names):
             raise ArgumentError(f"the label {twice!r} is a duplicate")
         if self.kind == "multilabel" and (never := reserved_label_names(self)):
             raise ArgumentError(

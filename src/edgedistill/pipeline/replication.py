@@ -11,6 +11,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import distributions, version
@@ -296,7 +297,7 @@ class _Package:
         for name, column in columns.items():
             if name.startswith(("coding:", "form:", "gate:", "coder:", "curve:")):
                 codes |= set(map(str, column.values()))
-        gate = self.report.gate
+        gate, readable = self.report.gate, set(self.measured.validation.ids)
         return {
             "kind": task.kind,
             "labels": [plain(name) for name in task.names],
@@ -310,9 +311,7 @@ class _Package:
             "alt_test_epsilon": section.alt_test_epsilon,
             "logits": self.logits,
             "unreadable": [
-                self.numbers.of[row.response.id]
-                for row in splits.validation
-                if row.response.id not in self.measured.validation.ids
+                self.numbers.of[row.response.id] for row in splits.validation if row.response.id not in readable
             ],
             "subgroups": subgroups,
             "decisions": {
@@ -417,8 +416,8 @@ class _Package:
         None if the rows without a value would be so few that they are known to be the others.
         """
         found = {row.response.id: row.subgroups.get(column, "") for split, row in rows if split == "test"}
-        values, smallest = list(found.values()), self.run.project.evaluation.smallest_subgroup
-        shown = {row: value if values.count(value) >= smallest else "" for row, value in found.items()}
+        counts, smallest = Counter(found.values()), self.run.project.evaluation.smallest_subgroup
+        shown = {row: value if counts[value] >= smallest else "" for row, value in found.items()}
         return None if 0 < list(shown.values()).count("") < smallest else shown
 
     def _row_outcomes(self) -> Lines:

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from edgedistill.project.section import Count, File, Section
 from edgedistill_serve.bundle.manifest import MAX_UNKNOWN_SHARE
+from edgedistill_serve.task.task import first_repeated
 
 
 class EvaluationSection(Section):
@@ -31,8 +32,8 @@ class EvaluationSection(Section):
 
     @model_validator(mode="after")
     def _different_coders(self) -> Self:
-        if repeated := [name for name in self.coders if self.coders.count(name) > 1]:
-            raise ValueError(f"coders names the column {repeated[0]!r} twice")
+        if repeated := first_repeated(self.coders):
+            raise ValueError(f"coders names the column {repeated!r} twice")
         return self
 
 

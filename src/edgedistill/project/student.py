@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from edgedistill.project.section import Count, Learning, Section, Seed
+from edgedistill_serve.task.task import first_repeated
 
 
 class LoraSection(Section):
@@ -267,8 +268,8 @@ class StudentSection(Section):
             raise ValueError(f"sizes trains several kinds; remove kind: {self.kind} and add {self.kind} to sizes")
         if self.sizes and (other := sorted({"peft", "shrink"} & self.model_fields_set)):
             raise ValueError(f"sizes trains the smaller students itself; remove {', '.join(other)}")
-        if self.sizes and (repeated := [size for size in self.sizes if self.sizes.count(size) > 1]):
-            raise ValueError(f"sizes names {repeated[0]} twice")
+        if repeated := first_repeated(self.sizes or ()):
+            raise ValueError(f"sizes names {repeated} twice")
         return self
 
     @property

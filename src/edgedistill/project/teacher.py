@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from edgedistill.project.section import Count, File, Name, Section, listed
+from edgedistill_serve.task.task import first_repeated
 
 
 def _web_address(text: str) -> str:
@@ -189,8 +190,8 @@ class ExistingLabelsSection(Section):
         given = {name for name in ("label_column", "votes", "shares") if getattr(self, name) not in (None, ())}
         if len(given) > 1:
             raise ValueError(f"give only one of {', '.join(sorted(given))}: each of them is where the labels are")
-        if repeated := [name for name in self.votes if self.votes.count(name) > 1]:
-            raise ValueError(f"votes names the column {repeated[0]!r} twice")
+        if repeated := first_repeated(self.votes):
+            raise ValueError(f"votes names the column {repeated!r} twice")
         if self.confidence and self.shares is not None:
             raise ValueError("confidence needs labels or votes; the shares are probabilities already")
         if self.confidence and len(self.confidence) != len(self.columns):

@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from edgedistill_serve.task.task import first_repeated
+
 _MAX_DEPTH = 100  # a chat completion with log probabilities has 7
 _MAX_DIGITS = 20  # enough for 64 bits
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -73,9 +75,7 @@ def _refuse(name: str) -> None:
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise InvalidJson(f"the name {repeated!r} is repeated")
+        raise InvalidJson(f"the name {first_repeated(name for name, _ in pairs)!r} is repeated")
     return value
 
 

@@ -15,8 +15,10 @@ from edgedistill_serve.grading.sources import Reading
 from edgedistill_serve.grading.spreadsheets import cell_text
 from edgedistill_serve.grading.table_reader import read_rows
 
+from ...growth import FACTOR, assert_linear, cpu_seconds
 from ...odd_tables import book_of
 
+WIDE = (12_000 // FACTOR, 12_000)
 MIDNIGHT = dt.datetime(2026, 11, 2)  # noqa: DTZ001  # cells have no time zone
 THREE = dt.datetime(2026, 1, 2, 3)  # noqa: DTZ001
 HEADER = ("id", "response", "label")
@@ -116,6 +118,13 @@ def test_unnamed_columns_get_their_letters_and_repeated_ones_numbers(text):
 def test_a_needed_column_that_is_there_twice_is_an_error(text):
     with pytest.raises(DataError, match=r"in\.csv, row 1: two columns have the name 'response'"):
         read(text(as_csv(("response", "response", "label"))))
+
+
+def test_reading_costs_linear_time_however_many_columns_a_row_has(text):
+    tables = {
+        size: text(as_csv([f"column {each}" for each in range(size)], ["a"] * size), f"{size}.csv") for size in WIDE
+    }
+    assert_linear(lambda size: cpu_seconds(read, tables[size], ()), max(WIDE))
 
 
 def test_the_header_can_be_in_a_later_row(text, sheet):

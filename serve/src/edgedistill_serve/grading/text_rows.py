@@ -24,6 +24,7 @@ from edgedistill_serve.grading.column_names import column_letters
 from edgedistill_serve.grading.delimited import parse_records
 from edgedistill_serve.grading.formula_cells import ESCAPE, unescape_cell
 from edgedistill_serve.grading.header_rows import HeaderRows, read_header
+from edgedistill_serve.task.task import first_repeated
 
 MAX_ROW_CHARACTERS = 2**23
 """Characters of a row, also if it has several lines. Longer rows are set aside."""
@@ -370,7 +371,7 @@ def check_header(header: tuple[str, ...], where: str) -> None:
     Raises:
         DataError: They do not.
     """
-    repeated = next((column for column in header if header.count(column) > 1), None)
+    repeated = first_repeated(header)
     if repeated == "":
         letters = [column_letters(place) for place, column in enumerate(header) if not column]
         raise DataError(

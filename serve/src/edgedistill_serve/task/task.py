@@ -1,13 +1,14 @@
 """The scored task: its labels in codebook order, and the inputs of a response."""
 
 from collections.abc import Collection, Iterable, Mapping, Set
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from edgedistill_serve.errors import DataError
 from edgedistill_serve.task.redaction import Redaction, redact_text
 
+T = TypeVar("T")
 Kind: TypeAlias = Literal["nominal", "ordinal", "multilabel"]
 INPUTS = ("question", "reference_answer", "rubric", "response")
 """All possible inputs of a task, in the order in which a student reads them."""
@@ -119,6 +120,16 @@ def quote_label(text: str) -> str:
     A longer text is probably a response in the wrong column, which messages and logs must not contain.
     """
     return repr(text) if len(text) <= _QUOTED_CHARACTERS else _unquoted(text)
+
+
+def first_repeated(names: Iterable[T]) -> T | None:
+    """Return the first value that occurs earlier, too; None if all differ. The time is linear."""
+    seen: set[T] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def quote_columns(names: Iterable[object]) -> str:
