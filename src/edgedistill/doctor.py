@@ -31,6 +31,7 @@ from edgedistill.project.teacher import TeacherSection
 from edgedistill_serve.cores import available_cores
 from edgedistill_serve.scoring.onnxruntime_install import BUILDS, import_onnxruntime
 from edgedistill_serve.scoring.session import has_vnni
+from edgedistill_serve.task.task import list_some
 
 if TYPE_CHECKING:
     from edgedistill.teacher.http_client import HttpReply
@@ -42,7 +43,6 @@ _GIGABYTE = 1e9
 _LEAST_FREE, _FEW_FREE = 0.5, 3.0
 """Gigabytes. A checkpoint of minilm has 0.1, and a search keeps one for each trial; one of mpnet has 0.4."""
 _ANSWER_SECONDS = 15.0
-_NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,11 +424,9 @@ def _about_models(name: str, reply: "HttpReply", teacher: TeacherSection, second
         return Check(name, "warning", f"{answered}, but not as an OpenAI-compatible endpoint does", fix)
     if teacher.model in models:
         return Check(name, "ok", f"{answered} and has {teacher.model}")
-    shown = ", ".join(models[:_NAMES_SHOWN]) + (
-        f" and {len(models) - _NAMES_SHOWN} more" if len(models) > _NAMES_SHOWN else ""
-    )
     fix = "Correct teacher.model, or load the model on the server."
-    return Check(name, "warning", f"{answered}, but does not list {teacher.model}; it lists {shown or 'none'}", fix)
+    listed = list_some(models) or "none"
+    return Check(name, "warning", f"{answered}, but does not list {teacher.model}; it lists {listed}", fix)
 
 
 def _model_names(text: str) -> list[str] | None:

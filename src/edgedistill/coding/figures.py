@@ -10,11 +10,10 @@ from edgedistill.coding.codings import Codings
 from edgedistill.coding.journal import Opened, read_journal
 from edgedistill.data.types import labels_in
 from edgedistill.project.schema import Project
-from edgedistill_serve.task.task import Task
+from edgedistill_serve.task.task import Task, list_some
 
 FOLDER = "coding"
 """The folder next to the project file: journals and earlier versions of tables."""
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +159,3 @@ def _doubtful(
             "as wide as possible."
         )
     return messages
-
-
-def list_some(names: Iterable[str]) -> str:
-    """Return the first few names and the number of the others."""
-    texts = list(names)
-    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return ", ".join(texts[:_SHOWN]) + more

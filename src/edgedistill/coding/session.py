@@ -21,7 +21,7 @@ from edgedistill.coding.changes import (
     withdraw_unknown_labels,
 )
 from edgedistill.coding.codings import Coding, Codings, plan_rows, work_list
-from edgedistill.coding.figures import FOLDER, CodingSummary, coder_agreement, journal_file, list_some
+from edgedistill.coding.figures import FOLDER, CodingSummary, coder_agreement, journal_file
 from edgedistill.coding.journal import (
     AnyEvent,
     Coded,
@@ -48,7 +48,7 @@ from edgedistill.project.schema import Project
 from edgedistill_serve.bundle.atomic_folder import replace_file
 from edgedistill_serve.grading.delimited import write_records
 from edgedistill_serve.grading.formula_cells import looks_like_formula
-from edgedistill_serve.task.task import INPUTS, quote_label
+from edgedistill_serve.task.task import INPUTS, list_some, quote_label
 
 DOUBLE_SHARE = 0.2
 KAPPA_AFTER = 20

@@ -34,7 +34,7 @@ from edgedistill_serve.grading.table_reader import (
     read_rows,
 )
 from edgedistill_serve.grading.table_writer import table_writer
-from edgedistill_serve.task.task import Task, quote_label
+from edgedistill_serve.task.task import Task, list_some, quote_label
 
 Cells: TypeAlias = Mapping[str, Mapping[str, str]]
 """Values by column and id."""
@@ -43,7 +43,6 @@ WRITABLE = (".csv", ".tsv", ".jsonl", ".ndjson", PARQUET_SUFFIX)
 """The suffixes of tables that can be written."""
 _BOM = b"\xef\xbb\xbf"
 _SEPARATOR_LINE = re.compile(r'"?[sS][eE][pP]=[^\r\n"]"?(?:\r\n|\r|\n)')
-_SHOWN = 5
 _ATTEMPTS = 5
 
 
@@ -120,9 +119,8 @@ class CodingTable:
             except DataError:
                 faults.append(f"row {self._rows[ident].row}: {quote_label(text)} is not a label of the task")
         if faults:
-            more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
             raise DataError(
-                f"the column {column!r} has unknown codes: {'; '.join(faults[:_SHOWN])}{more}",
+                f"the column {column!r} has unknown codes: {list_some(faults, separator='; ')}",
                 where=self.path.name,
                 hint=f"The labels are {', '.join(task.names)}. Correct the cells, or empty them.",
             )

@@ -29,7 +29,7 @@ from edgedistill_serve.grading.sources import Reading
 from edgedistill_serve.grading.spreadsheets import describe_choice
 from edgedistill_serve.grading.table_reader import TableRow
 from edgedistill_serve.task.html_text import has_html, html_to_text
-from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, Task
+from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, Task, list_some
 
 _WHOLE_NUMBER = re.compile(r"([+-]?[0-9]+)[.,]0+")
 _SEARCHED_ROWS = 10
@@ -432,9 +432,8 @@ def spelling_hint(codes: Iterable[str], task: Task) -> str:
 
 def _respellings(respelled: Counter[tuple[str, str]]) -> Iterator[str]:
     if respelled:
-        shown = ", ".join(f"{_spelling(given, label)} ({count})" for (given, label), count in respelled.most_common(5))
-        more = f" and {len(respelled) - 5} more" if len(respelled) > 5 else ""
-        yield f"labels in another spelling are read as those of the codebook: {shown}{more}"
+        shown = list_some(f"{_spelling(given, label)} ({count})" for (given, label), count in respelled.most_common())
+        yield f"labels in another spelling are read as those of the codebook: {shown}"
 
 
 def _spelling(given: str, label: str) -> str:

@@ -11,7 +11,7 @@ from edgedistill.data.types import canonical_code
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill.estimates.estimators import Flags, Places, Values
 from edgedistill.task import Label, Task
-from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, quote_columns, quote_label, split_labels
+from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, list_some, quote_columns, quote_label, split_labels
 from edgedistill_serve.task.task import Task as ScoredTask
 
 if TYPE_CHECKING:  # pandas is loaded where a DataFrame is made
@@ -256,12 +256,11 @@ def _task(tables: _Tables) -> ScoredTask:
     """The task of tables without a codebook: its labels are those that the machine used."""
     seen = sorted({*cell_texts(tables.machine_labels)} - {""})
     first = dict(reversed([*zip(cell_texts(tables.human_labels), tables.human_places, strict=True)]))
-    human = sorted({*first} - {""})
     if not seen:
         raise DataError(
             "no row has a machine code", where=tables.machine_name, hint="Name the column of the machine codes."
         )
-    if unknown := [label for label in human if label not in seen]:
+    if unknown := sorted(first.keys() - {"", *seen}):
         raise DataError(
             "the human codes have labels that the machine never used: "
             f"{', '.join(f'{quote_label(label)} ({first[label]})' for label in unknown[:_SHOWN])}; "
@@ -290,10 +289,8 @@ def _canonical(values: Sequence[Any], task: ScoredTask, table: str, places: Sequ
             except DataError:
                 unknown[text] = place
     if unknown:
-        named = ", ".join(f"{quote_label(label)} ({place})" for label, place in list(unknown.items())[:_SHOWN])
-        more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
         raise DataError(
-            f"unknown labels: {named}{more}",
+            f"unknown labels: {list_some(f'{quote_label(label)} ({place})' for label, place in unknown.items())}",
             where=table,
             hint=f"The labels are {', '.join(task.names)}."
             + (
@@ -351,10 +348,8 @@ def _weights(tables: _Tables, source: Mapping[int, int], sample: Flags, notes: l
         else:
             faults.append(f"{text or 'missing'} ({tables.human_places[source[row]]})")
     if faults:
-        more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise DataError(
-            "inclusion probabilities of human-coded rows are not numbers in (0, 1]: "
-            f"{', '.join(faults[:_SHOWN])}{more}",
+            f"inclusion probabilities of human-coded rows are not numbers in (0, 1]: {list_some(faults)}",
             where=tables.human_name,
             hint=f"Every human-coded row needs its {INCLUSION_PROBABILITY}; "
             "rows that were not drawn by chance cannot be used.",

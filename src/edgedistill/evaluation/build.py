@@ -758,7 +758,7 @@ def twin_figures(twins: SplitTwins, coded: TestCodings, positive: str | None, *,
         copies: Number of test rows that are the same as an earlier one.
     """
 
-    def without(ids: tuple[str, ...], any_of_them: bool) -> dict[str, Agreement]:
+    def without(ids: frozenset[str], any_of_them: bool) -> dict[str, Agreement]:
         human = {row: label for row, label in coded.human.items() if row not in ids}
         rest = replace(coded, human=human)
         return {
@@ -767,7 +767,7 @@ def twin_figures(twins: SplitTwins, coded: TestCodings, positive: str | None, *,
             if rest.shared_rows(name)
         }
 
-    same, either = twins.test_same, (*twins.test_same, *twins.test_near)
+    same, either = frozenset(twins.test_same), frozenset((*twins.test_same, *twins.test_near))
     return TwinFigures(
         len(twins.test_near),
         len(twins.validation_same),

@@ -30,10 +30,9 @@ from edgedistill.label_studio.tasks import ID_FIELD, label_column, read_coding_t
 from edgedistill.project.schema import Project
 from edgedistill_serve.bundle.atomic_folder import replace_file
 from edgedistill_serve.grading.formula_cells import looks_like_formula
-from edgedistill_serve.task.task import INPUTS, quote_label
+from edgedistill_serve.task.task import INPUTS, list_some, quote_label
 
 _LOG = "label-studio.jsonl"
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,8 +316,7 @@ def _groups(table: CodingTable) -> dict[str, str] | None:
 
 
 def _listed(texts: Sequence[str]) -> str:
-    more = f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return "; ".join(texts[:_SHOWN]) + more
+    return list_some(texts, separator="; ")
 
 
 @contextmanager

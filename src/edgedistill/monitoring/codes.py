@@ -19,7 +19,7 @@ from edgedistill_serve.bundle.guarantee import Guarantee
 from edgedistill_serve.bundle.manifest import Manifest
 from edgedistill_serve.grading.table_reader import TableRow
 from edgedistill_serve.journal.records import AuditedResponse
-from edgedistill_serve.task.task import Task, quote_columns, quote_label
+from edgedistill_serve.task.task import Task, list_some, quote_columns, quote_label
 
 if TYPE_CHECKING:  # pandas is imported only where a DataFrame is given
     from pandas import DataFrame
@@ -27,7 +27,6 @@ if TYPE_CHECKING:  # pandas is imported only where a DataFrame is given
 Outcome: TypeAlias = Literal["certified again", "withdrawn", "not enough codes"]
 _FEWEST = 10
 """Fewer codes have no κ."""
-_SHOWN = 5
 _MOST = 100_000
 """If more codes than this would be needed, no number is stated."""
 
@@ -109,10 +108,9 @@ def read_coded(
         probability = line.values.get("inclusion_probability", "").strip()
         codes[ident] = Code(ident, label, _probability(probability, f"{name}, row {line.row}"))
     if unknown:
-        named = ", ".join(f"{quote_label(label)} (row {row})" for label, row in list(unknown.items())[:_SHOWN])
-        more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+        named = list_some(f"{quote_label(label)} (row {row})" for label, row in unknown.items())
         raise DataError(
-            f"labels that the bundle does not have: {named}{more}",
+            f"labels that the bundle does not have: {named}",
             where=name,
             hint=f"Its labels are {', '.join(task.names)}; with another codebook, train another bundle. The codes are "
             f"in the column {table.describe(CODE_COLUMN)}.{spelling_hint(unknown, task)}",

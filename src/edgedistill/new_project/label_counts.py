@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgedistill.data.given_tables import fold_code
-from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, Kind, quote_label
+from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, Kind, list_some, quote_label
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?")
 _SAME_MEANING = (
@@ -113,9 +113,8 @@ def describe_labels(found: LabelCounts) -> Iterator[str]:
             "which cannot be seen here; if two do, replace one of them in the table"
         )
     if few := [label for label, count in found.counts.items() if count < _FEW]:
-        listed = ", ".join(f"{quote_label(label)} ({found.counts[label]})" for label in few[:5])
-        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
-        yield f"few rows: {listed}{more}; a label with fewer than {_FEW} rows can hardly be learned or measured"
+        listed = list_some(f"{quote_label(label)} ({found.counts[label]})" for label in few)
+        yield f"few rows: {listed}; a label with fewer than {_FEW} rows can hardly be learned or measured"
 
 
 def _near(labels: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -25,7 +25,7 @@ from edgedistill_serve.grading.column_names import (
 )
 from edgedistill_serve.grading.detected_table import DetectedTable
 from edgedistill_serve.task.html_text import has_html, html_to_text
-from edgedistill_serve.task.task import INPUTS, LABEL_SEPARATOR, Kind, quote_label
+from edgedistill_serve.task.task import INPUTS, LABEL_SEPARATOR, Kind, list_some, quote_label
 from edgedistill_serve.task.visible_text import is_blank
 
 
@@ -527,8 +527,7 @@ def _refuse_dates(table: _Table, column: _Column) -> None:
 
 
 def _listed(table: _Table, names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(table.show(name) for name in names[:_LISTED]) + more
+    return list_some(map(table.show, names), _LISTED)
 
 
 def guess_header_row(rows: Sequence[Sequence[str]]) -> int:

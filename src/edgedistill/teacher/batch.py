@@ -41,6 +41,7 @@ from edgedistill.teacher.parsing import Failure, FailureCause, extract_text
 from edgedistill.teacher.replies import ChatAnswer, Fatal, Rejected, classify_status, parse_json, quote
 from edgedistill.teacher.runner import REFUSED, REFUSED_ALIKE, RequestJob
 from edgedistill.teacher.spending import Amount, Usage
+from edgedistill_serve.task.task import list_some
 
 URL: Final = "/v1/chat/completions"
 METADATA_KEY = "edgedistill"
@@ -278,7 +279,7 @@ class BatchResults:
     def skipped(self) -> str:
         """The lines that were not used, by number; empty if there are none."""
         parts = (("damaged", self.damaged), ("unknown", self.unknown), ("duplicate", self.duplicate))
-        return "; ".join(f"{len(lines)} {what} lines ({_format_numbers(lines)})" for what, lines in parts if lines)
+        return "; ".join(f"{len(lines)} {what} lines ({list_some(lines)})" for what, lines in parts if lines)
 
 
 def request_line(request: TeacherRequest, limit_name: str) -> bytes:
@@ -375,11 +376,6 @@ def _parse_result(line: bytes, number: int) -> BatchResult | None:
     if not isinstance(status, int):
         return BatchResult(key, number, None, raw, "no reply")
     return BatchResult(key, number, None, raw, f"HTTP {status}", status)
-
-
-def _format_numbers(lines: Sequence[int]) -> str:
-    first = ", ".join(map(str, lines[:5]))
-    return first + (f" and {len(lines) - 5} more" if len(lines) > 5 else "")
 
 
 BATCHES = "batches.jsonl"

@@ -70,7 +70,7 @@ from edgedistill.teacher.voting import (
     parse_votes,
 )
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.task.task import NO_LABEL, Task
+from edgedistill_serve.task.task import NO_LABEL, Task, list_some
 
 ExampleSelector: TypeAlias = Callable[[Sequence[Response]], list[tuple[CodedResponse, ...]]]
 """Returns the examples in the prompt of each response."""
@@ -466,9 +466,6 @@ def _user_message(codebook: Codebook, response: Response) -> str:
         raise DataError(error.what, where=response.place, hint=error.hint) from None
 
 
-_SHOWN_IDS = 5  # in a message
-
-
 @dataclass(frozen=True, slots=True)
 class LabellingProgress:
     """The progress of a run.
@@ -576,9 +573,8 @@ def _require_all(plan: LabellingPlan) -> None:
     if not missing:
         return
     ids = [response.id for response, coding in plan.pairs if coding and coding.open]
-    more = f" and {len(ids) - _SHOWN_IDS} more" if len(ids) > _SHOWN_IDS else ""
     raise AnswersMissing(
-        f"{missing} answers for {len(ids)} responses are not in the cache: {', '.join(ids[:_SHOWN_IDS])}{more}",
+        f"{missing} answers for {len(ids)} responses are not in the cache: {list_some(ids)}",
         hint="Run once without --offline, or import the answers: `edgedistill cache import PROJECT FILE.jsonl`.",
     )
 

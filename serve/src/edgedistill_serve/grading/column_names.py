@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.task.task import quote_columns
+from edgedistill_serve.task.task import list_some, quote_columns
 
 _OPTION = "--column"
 _SHOWN = 60
@@ -138,9 +138,8 @@ def list_columns(names: Sequence[str]) -> str:
     def shown(name: str) -> str:
         return _cut(name, _LISTED_CHARACTERS) if has_header or not is_long(name) else quote_columns([name])
 
-    listed = [f"{column_letters(place)} ({shown(name).strip('()')})" for place, name in enumerate(names[:_LISTED])]
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(listed) + more or "no columns"
+    listed = (f"{column_letters(place)} ({shown(name).strip('()')})" for place, name in enumerate(names))
+    return list_some(listed, _LISTED) or "no columns"
 
 
 def is_usual_name(text: str) -> bool:

@@ -15,6 +15,7 @@ from edgedistill_serve.errors import DataError
 from edgedistill_serve.grading.column_names import column_letters, fold_name, matching_columns
 from edgedistill_serve.grading.header_rows import HEADER_FIRST, HeaderRows, read_header
 from edgedistill_serve.grading.text_rows import TableRow, value_text
+from edgedistill_serve.task.task import list_some
 
 _COMPOUND_FILE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
@@ -25,7 +26,6 @@ _FORMULA = re.compile(
 _MERGED = re.compile(rb"""<(?:\w+:)?mergeCell\b[^>]*\bref\s*=\s*["']([A-Z]+)(\d+):([A-Z]+)(\d+)["']""")
 _REFERENCE = re.compile(rb"""\br\s*=\s*["']([A-Z]+)(\d+)["']""")
 _TEXT_RESULT = re.compile(rb"""\bt\s*=\s*["']str["']""")
-_SHOWN = 5
 _MOST_HEADER_ROWS = 3
 """Below the names."""
 _MOST_KEPT = 100_000
@@ -137,13 +137,13 @@ class Sheet:
         in_header = [each for each in merged if each.top <= rows.header_row <= each.bottom and each.right > each.left]
         if in_header and missing:
             raise DataError(
-                f"row {rows.header_row} has merged cells ({_listed(in_header)}), and no column {missing[0]!r}",
+                f"row {rows.header_row} has merged cells ({list_some(in_header)}), and no column {missing[0]!r}",
                 where=self._name,
                 hint=f"If the names of the columns are in row {rows.header_row + 1}, say so: header_row: "
                 f"{rows.header_row + 1} in the section data, or --header-row {rows.header_row + 1}.",
             )
         if body := [each for each in merged if each.bottom >= (rows.first_row or rows.header_row + 1)]:
-            yield f"{self._name}: the cells {_listed(body)} are merged; only the first of them has a value"
+            yield f"{self._name}: the cells {list_some(body)} are merged; only the first of them has a value"
 
     def _merged_columns(self, merged: Sequence[_Range], rows: HeaderRows) -> dict[int, list[str]]:
         """Return, by the place of a column, the merged cells below the header that leave some of its cells empty."""
@@ -164,7 +164,7 @@ class Sheet:
         return found
 
     def _fault(self, cells: Sequence[str], fault: tuple[str, str]) -> DataError:
-        return DataError(f"the cells {_listed(cells)} {fault[0]}", where=self._name, hint=fault[1])
+        return DataError(f"the cells {list_some(cells)} {fault[0]}", where=self._name, hint=fault[1])
 
     def _describe_formulas(self, facts: SheetFacts) -> Iterator[str]:
         if facts.formulas:
@@ -197,8 +197,8 @@ def _below_merged_names(merged: Sequence[_Range], rows: HeaderRows, where: str) 
     names.sort(key=lambda each: (each.left, each.top))
     first = max(each.bottom for each in names) + 1
     note = (
-        f"{where}: names of columns are merged with cells below ({_listed(names)}), so that the responses begin in row "
-        f"{first}: --first-row {first}"
+        f"{where}: names of columns are merged with cells below ({list_some(names)}), so that the responses begin in "
+        f"row {first}: --first-row {first}"
     )
     return replace(rows, first_row=first), [note]
 
@@ -221,9 +221,7 @@ def find_sheet(wanted: str | None, titles: Sequence[str], name: str) -> int:
         return titles.index(wanted)
     if folded.count(fold_name(wanted)) == 1:
         return folded.index(fold_name(wanted))
-    raise DataError(
-        f"there is no sheet {wanted!r}", where=name, hint=f"The sheets are {_listed(list(map(repr, titles)))}."
-    )
+    raise DataError(f"there is no sheet {wanted!r}", where=name, hint=f"The sheets are {list_some(map(repr, titles))}.")
 
 
 def _choose_sheet(workbook: Any, inputs: Collection[str], rows: HeaderRows) -> tuple[int, list[str]]:
@@ -258,8 +256,8 @@ def describe_choice(
         option: The option that says which sheet.
     """
     also = [repr(each) for each in fitting if each != title]
-    more = f"; {_listed(also)} {'has' if len(also) == 1 else 'have'} its columns, too" if also else ""
-    return f"{name}: the sheet {title!r} is read, not {_listed(list(map(repr, others)))}{more}; {option} takes another"
+    more = f"; {list_some(also)} {'has' if len(also) == 1 else 'have'} its columns, too" if also else ""
+    return f"{name}: the sheet {title!r} is read, not {list_some(map(repr, others))}{more}; {option} takes another"
 
 
 def _open_workbook(file: BinaryIO, name: str) -> Any:
@@ -310,11 +308,6 @@ def cell_text(value: Any) -> str:
 
 def _texts(cells: Iterable[Any]) -> list[str]:
     return [cell_text(value) for value in cells]
-
-
-def _listed(ranges: Sequence[object]) -> str:
-    more = f" and {len(ranges) - _SHOWN} more" if len(ranges) > _SHOWN else ""
-    return ", ".join(map(str, ranges[:_SHOWN])) + more
 
 
 def _refuse_other_formats(file: BinaryIO, name: str) -> None:

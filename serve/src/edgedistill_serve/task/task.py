@@ -122,6 +122,19 @@ def quote_label(text: str) -> str:
     return repr(text) if len(text) <= _QUOTED_CHARACTERS else _unquoted(text)
 
 
+def list_some(texts: Iterable[object], most: int = 5, separator: str = ", ") -> str:
+    """Return the first texts and the number of the others, as messages list them: ``a, b and 3 more``.
+
+    Args:
+        texts: The texts.
+        most: How many are listed.
+        separator: Between them; any but the comma also stands before the number: ``a; b; and 3 more``.
+    """
+    every = list(map(str, texts))
+    more = f"{' ' if separator == ', ' else separator}and {len(every) - most} more" if len(every) > most else ""
+    return separator.join(every[:most]) + more
+
+
 def first_repeated(names: Iterable[T]) -> T | None:
     """Return the first value that occurs earlier, too; None if all differ. The time is linear."""
     seen: set[T] = set()
@@ -137,13 +150,11 @@ def quote_columns(names: Iterable[object]) -> str:
 
     A name of more than three words is probably a response, in a table without a header, and is not quoted.
     """
-    texts = [str(name) for name in names]
-    shown = [
+    shown = (
         text if len(text) <= _QUOTED_CHARACTERS and len(text.split()) <= _COLUMN_WORDS else _unquoted(text)
-        for text in texts[:_MOST_COLUMNS]
-    ]
-    more = f" and {len(texts) - _MOST_COLUMNS} more" if len(texts) > _MOST_COLUMNS else ""
-    return ", ".join(shown) + more or "none"
+        for text in map(str, names)
+    )
+    return list_some(shown, _MOST_COLUMNS) or "none"
 
 
 def _unquoted(text: str) -> str:
