@@ -113,20 +113,21 @@ class Run:
         return named.get(self.setting, {"preset": self.setting})
 
 
-def runs(group: str, seeds: Sequence[int]) -> Iterator[Run]:
+def runs(group: str, seeds: Sequence[int], backbone: str) -> Iterator[Run]:
     """The runs of a group; complete for one seed before the next."""
     for seed in seeds:
         if group == "few-rows":
             for data in TASKS:
                 for rows in (100, 250):
-                    yield from (Run(group, data, "human", rows, name, seed) for name in ("old", "standard"))
+                    yield from (Run(group, data, "human", rows, name, seed, backbone) for name in ("old", "standard"))
         elif group == "all-rows":
             for data in ("beetle", "networks"):
-                yield from (Run(group, data, "human", 0, name, seed) for name in ("standard", "assistant"))
+                for name in ("standard", "assistant"):
+                    yield Run(group, data, "human", 0, name, seed, backbone)
         else:
             for data, rows in (("beetle", 0), ("babe", 1000), ("babe", 0)):
                 names = ("plain", "standard", "assistant") if data == "beetle" or rows else ("standard", "assistant")
-                yield from (Run(group, data, "teacher", rows, name, seed) for name in names)
+                yield from (Run(group, data, "teacher", rows, name, seed, backbone) for name in names)
 
 
 VALIDATION = {"few-rows": 100, "label-source": 150, "all-rows": 400}
@@ -321,13 +322,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--runs", nargs="+", choices=VALIDATION, default=[])
     parser.add_argument("--sets", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--backbone", default="minilm", help="of the students")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--summary", type=Path)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     for group in given.runs:
-        for run in runs(group, given.seeds):
+        for run in runs(group, given.seeds, given.backbone):
             if run.data in given.sets and not (given.out / f"{run.condition}-{run.seed}.json").is_file():
                 CONSOLE.print(run.condition, run.seed)
                 make(run, given.data, given.out)

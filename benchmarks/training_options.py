@@ -347,8 +347,10 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    for seed, option, name in product(given.seeds, given.options, given.sets):
+    for option, seed, name in product(sorted(given.options, key=OPTIONS.index), given.seeds, given.sets):
         file = given.out / f"{name}-{given.rows}-{option}-{seed}.json"
+        if option == "soup" and seed != given.seeds[0]:  # one mean of all seeds
+            continue
         if file.is_file() or (option == "pairs" and "reference_answer" not in TASKS[name].inputs):
             continue
         CONSOLE.print(name, option, seed)

@@ -7,7 +7,7 @@ import pytest
 from ..edgedistill.teacher.stand_in import StandIn
 from .lessons import command, judge, write_lesson
 
-PROGRESS = re.compile(r": [\d,]+ of [\d,]+, (done in|about) ")
+PROGRESS = re.compile(r": [\d,]+ of [\d,]+($|, (done in|about) )")
 
 
 @pytest.fixture(scope="module")
