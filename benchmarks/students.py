@@ -113,21 +113,22 @@ class Run:
         return named.get(self.setting, {"preset": self.setting})
 
 
+CONDITIONS = {
+    "few-rows": [(data, "human", rows, name) for data in TASKS for rows in (100, 250) for name in ("old", "standard")],
+    "label-source": [
+        *(("beetle", "teacher", 0, name) for name in ("plain", "standard", "assistant")),
+        *(("babe", "teacher", 1000, name) for name in ("plain", "standard", "assistant")),
+        *(("babe", "teacher", 0, name) for name in ("standard", "assistant")),
+    ],
+    "all-rows": [(data, "human", 0, name) for data in ("beetle", "networks") for name in ("standard", "assistant")],
+}
+"""The set, the source of labels, the number of rows and the setting of the runs of each group."""
+
+
 def runs(group: str, seeds: Sequence[int], backbone: str) -> Iterator[Run]:
     """The runs of a group; complete for one seed before the next."""
     for seed in seeds:
-        if group == "few-rows":
-            for data in TASKS:
-                for rows in (100, 250):
-                    yield from (Run(group, data, "human", rows, name, seed, backbone) for name in ("old", "standard"))
-        elif group == "all-rows":
-            for data in ("beetle", "networks"):
-                for name in ("standard", "assistant"):
-                    yield Run(group, data, "human", 0, name, seed, backbone)
-        else:
-            for data, rows in (("beetle", 0), ("babe", 1000), ("babe", 0)):
-                names = ("plain", "standard", "assistant") if data == "beetle" or rows else ("standard", "assistant")
-                yield from (Run(group, data, "teacher", rows, name, seed, backbone) for name in names)
+        yield from (Run(group, *condition, seed, backbone) for condition in CONDITIONS[group])
 
 
 VALIDATION = {"few-rows": 100, "label-source": 150, "all-rows": 400}
