@@ -77,11 +77,11 @@ class Project(ProjectFile):
         Example:
             Project.from_file("responses.xlsx", "praise", columns={"label": "Code (AM)"}).run()
         """
-        from edgedistill.new_project import TableOptions, project_from_table
+        from edgedistill.new_project import NewProjectOptions, project_from_table
         from edgedistill_serve.grading.header_rows import HeaderRows
 
         header = HeaderRows(header_row or 1, first_row) if header_row or first_row else None
-        options = TableOptions(columns or {}, header, kind, remove_html, uncoded, sheet)
+        options = NewProjectOptions(columns or {}, header, kind, remove_html, uncoded, sheet)
         new = project_from_table(Path(table), None if folder is None else Path(folder), options)
         for note in (*new.notes, *([new.problem] if new.problem else [])):
             on_message(note)

@@ -11,7 +11,7 @@ from rich.text import Text
 from edgedistill.cli.project_argument import typed
 from edgedistill.cli.terminal import Terminal
 from edgedistill.errors import ArgumentError
-from edgedistill.new_project import NewProject, TableOptions, project_from_table
+from edgedistill.new_project import NewProject, NewProjectOptions, project_from_table
 from edgedistill.project.data import COLUMN_KEYS
 from edgedistill.project.template import write_template
 from edgedistill_serve.grading.column_names import parse_columns
@@ -103,7 +103,7 @@ def init(
     if kind is not None and kind not in _KINDS:
         raise ArgumentError(f"{kind!r} is not a kind of task", where="--kind", hint=f"Use {', '.join(_KINDS)}.")
     header = HeaderRows(header_row or 1, first_row) if header_row or first_row else None
-    options = TableOptions(parse_columns(column or (), COLUMN_KEYS), header, kind, html, uncoded, sheet)  # type: ignore[arg-type]
+    options = NewProjectOptions(parse_columns(column or (), COLUMN_KEYS), header, kind, html, uncoded, sheet)  # type: ignore[arg-type]
     new = project_from_table(table, name, options)
     _show(new, table, terminal)
     terminal.finish(_as_json(new))

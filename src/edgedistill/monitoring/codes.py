@@ -47,7 +47,7 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
-class CodedTable:
+class HumanCodes:
     """A table of human codes.
 
     Attributes:
@@ -79,7 +79,7 @@ def read_coded_file(file: Path, reading: ReadingOptions, task: Task) -> GivenTab
 
 def read_coded(
     coded: "DataFrame | GivenTable | Path | str", task: Task, *, id_column: str, code_column: str
-) -> CodedTable:
+) -> HumanCodes:
     """Read human codes.
 
     Args:
@@ -115,7 +115,7 @@ def read_coded(
             hint=f"Its labels are {', '.join(task.names)}; with another codebook, train another bundle. The codes are "
             f"in the column {table.describe(CODE_COLUMN)}.{spelling_hint(unknown, task)}",
         )
-    return CodedTable(name, codes, table.notes)
+    return HumanCodes(name, codes, table.notes)
 
 
 def _given_table(
@@ -185,7 +185,7 @@ class _Pair:
 
 
 def judge_codes(
-    table: CodedTable, audited: Mapping[str, AuditedResponse], manifest: Manifest, precisions: Iterable[str]
+    table: HumanCodes, audited: Mapping[str, AuditedResponse], manifest: Manifest, precisions: Iterable[str]
 ) -> CodedNow:
     """Compare human codes with the labels of the drawn responses.
 

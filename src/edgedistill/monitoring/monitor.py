@@ -13,7 +13,7 @@ from edgedistill.data.given_tables import GivenTable, ReadingOptions, read_given
 from edgedistill.data.types import CODE_COLUMN
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill.monitoring.changes import Rate, find_changes, watch_items
-from edgedistill.monitoring.codes import CodedTable, judge_codes, read_coded
+from edgedistill.monitoring.codes import HumanCodes, judge_codes, read_coded
 from edgedistill.monitoring.results import Alarm, CodedNow, Interval, MonitorReport, WatchedItem, WeekFigures
 from edgedistill_serve import Bundle
 from edgedistill_serve.bundle.reference import Reference, read_reference
@@ -116,7 +116,7 @@ def monitor(
     )
 
 
-def _judged(table: CodedTable, content: JournalContent, bundle: Bundle, since: str) -> CodedNow:
+def _judged(table: HumanCodes, content: JournalContent, bundle: Bundle, since: str) -> CodedNow:
     audited = {ident: each for ident, each in content.audited.items() if each.hour[:10] >= since}
     return judge_codes(table, audited, bundle.manifest, content.precisions)
 

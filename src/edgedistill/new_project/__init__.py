@@ -7,6 +7,6 @@ label_studio_rows.py  an export of Label Studio as one row for each task
 writing.py            the project folder
 """
 
-from edgedistill.new_project.writing import NewProject, TableOptions, project_from_table
+from edgedistill.new_project.writing import NewProject, NewProjectOptions, project_from_table
 
-__all__ = ["NewProject", "TableOptions", "project_from_table"]
+__all__ = ["NewProject", "NewProjectOptions", "project_from_table"]

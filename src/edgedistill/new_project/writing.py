@@ -63,7 +63,7 @@ class NewProject:
 
 
 @dataclass(frozen=True, slots=True)
-class TableOptions:
+class NewProjectOptions:
     """What a person states about a table.
 
     Attributes:
@@ -83,7 +83,7 @@ class TableOptions:
     sheet: str | None = None
 
 
-def project_from_table(table: Path, folder: Path | None, options: TableOptions) -> NewProject:
+def project_from_table(table: Path, folder: Path | None, options: NewProjectOptions) -> NewProject:
     """Write a project folder for a table.
 
     The project file refers to the table, which stays where it is. A table without codes, and an export of Label Studio
@@ -137,7 +137,7 @@ def project_from_table(table: Path, folder: Path | None, options: TableOptions) 
 _WITHOUT_CODE = "without a teacher they are not used; with one, name the table in data.unlabelled, too"
 
 
-def _read(table: Path, options: TableOptions) -> tuple[DetectedTable, HeaderRows, bool, list[str]]:
+def _read(table: Path, options: NewProjectOptions) -> tuple[DetectedTable, HeaderRows, bool, list[str]]:
     """Return the table, where its header is, whether its rows are others than those of the file, and notes."""
     if table.suffix.lower() in _JSON:
         read = label_studio_table(table, options.columns.get("label"))
@@ -156,7 +156,7 @@ def _read(table: Path, options: TableOptions) -> tuple[DetectedTable, HeaderRows
     return read, header, False, [*notes, *read.notes]
 
 
-def _find_sheet(table: Path, options: TableOptions) -> tuple[str | None, list[str]]:
+def _find_sheet(table: Path, options: NewProjectOptions) -> tuple[str | None, list[str]]:
     """Return the sheet of a workbook with several ones that has the most responses, and a note on the others."""
     sheets = [] if options.sheet else table_sheets(table)
     if len(sheets) < 2:
@@ -187,7 +187,7 @@ def _rows(responses: int) -> str:
     return f"{responses or 'no'} {'response' if responses == 1 else 'responses'}"
 
 
-def _find_header(table: Path, options: TableOptions, sheet: str | None) -> HeaderRows:
+def _find_header(table: Path, options: NewProjectOptions, sheet: str | None) -> HeaderRows:
     if options.header is not None:
         return replace(options.header, sheet=sheet)
     return HeaderRows(guess_header_row(first_rows(table, Reading((), header=HeaderRows(sheet=sheet)))), sheet=sheet)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import edgedistill as ed
 from edgedistill.data import read_records
 from edgedistill.errors import ArgumentError, DataError, ProjectFileError
-from edgedistill.new_project import TableOptions, project_from_table
+from edgedistill.new_project import NewProjectOptions, project_from_table
 from edgedistill.new_project.writing import _quoted
 from edgedistill.project import read_project
 from edgedistill.project.reading import read_yaml
@@ -75,10 +75,10 @@ def test_a_forms_export_becomes_a_project_that_can_be_read(forms, tmp_path):
 
 
 def test_a_project_that_exists_is_not_overwritten(forms, tmp_path):
-    project_from_table(forms, tmp_path / "ice", TableOptions())
+    project_from_table(forms, tmp_path / "ice", NewProjectOptions())
     before = (tmp_path / "ice/project.yaml").read_bytes()
     with pytest.raises(ProjectFileError, match=r"already exists\. Choose another name"):
-        project_from_table(forms, tmp_path / "ice", TableOptions())
+        project_from_table(forms, tmp_path / "ice", NewProjectOptions())
     assert (tmp_path / "ice/project.yaml").read_bytes() == before
 
 
@@ -99,7 +99,7 @@ def test_json_output_has_what_was_assumed(forms, tmp_path):
 def test_a_table_without_codes_becomes_a_table_for_the_coding_page(tmp_path):
     table = tmp_path / "r.csv"
     table.write_text("Zeitstempel;Warum?\n" + "".join(f"x;<p>weil es so ist {n}</p>\n" for n in range(9)), "utf-8")
-    new = project_from_table(table, tmp_path / "ice", TableOptions())
+    new = project_from_table(table, tmp_path / "ice", NewProjectOptions())
     assert new.problem == "no row is coded yet"
     with (tmp_path / "ice/human.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -130,7 +130,7 @@ def test_a_json_export_of_label_studio_has_a_row_per_task(tmp_path):
         for n in range(30)
     ]
     (tmp_path / "export.json").write_text(json.dumps(tasks))
-    new = project_from_table(tmp_path / "export.json", tmp_path / "ice", TableOptions())
+    new = project_from_table(tmp_path / "export.json", tmp_path / "ice", NewProjectOptions())
     assert new.problem == ""
     assert new.notes[:2] == (
         "export.json is an export of Label Studio: 30 tasks, codes of 2 annotators (code)",
@@ -149,7 +149,7 @@ def test_a_csv_export_of_label_studio_has_a_row_per_task(tmp_path):
         for who in (1, 2)
     ]
     (tmp_path / "export.csv").write_text(header + "".join(rows))
-    new = project_from_table(tmp_path / "export.csv", tmp_path / "ice", TableOptions())
+    new = project_from_table(tmp_path / "export.csv", tmp_path / "ice", NewProjectOptions())
     assert (new.problem, len(read_records(read_project(new.file)).splits.train)) == ("", 12)
 
 
@@ -163,7 +163,7 @@ def test_names_in_a_later_row_are_found_and_that_is_said(tmp_path):
         book.active.append(row)
     book.active.merge_cells("A1:C1")
     book.save(tmp_path / "in.xlsx")
-    new = project_from_table(tmp_path / "in.xlsx", tmp_path / "ice", TableOptions())
+    new = project_from_table(tmp_path / "in.xlsx", tmp_path / "ice", NewProjectOptions())
     assert new.problem == ""
     assert "the names of the columns are in row 2; what is above is not read" in new.notes
     assert read_project(new.file).data.header_row == 2
@@ -172,32 +172,32 @@ def test_names_in_a_later_row_are_found_and_that_is_said(tmp_path):
 def test_the_sheet_with_the_most_responses_is_proposed_and_written(tmp_path):
     few, many = [HEADER, *answers(12)], [HEADER, *answers()]
     table = book_of(tmp_path / "in.xlsx", Instructions=[("Read this",)], Trial=few, Answers=many)
-    new = project_from_table(table, tmp_path / "ice", TableOptions())
+    new = project_from_table(table, tmp_path / "ice", NewProjectOptions())
     assert new.notes[0] == (
         "in.xlsx: the sheet 'Answers' (40 responses) is read, not 'Instructions' (no responses), 'Trial' (12 "
         "responses); 'Trial' has the same columns: copy all rows into one sheet; --sheet takes another"
     )
     project = read_project(new.file)
     assert (project.data.sheet, len(read_records(project).splits.train)) == ("Answers", 24)
-    other = project_from_table(table, tmp_path / "trial", TableOptions(sheet="trial"))
+    other = project_from_table(table, tmp_path / "trial", NewProjectOptions(sheet="trial"))
     assert read_records(read_project(other.file)).row_counts[0].read == 12
 
 
 def test_of_several_sheets_one_with_codes_is_preferred(tmp_path):
     uncoded = [HEADER[:3], *(row[:3] for row in answers(60))]
     table = book_of(tmp_path / "in.xlsx", All=uncoded, Coded=[HEADER, *answers()])
-    assert read_project(project_from_table(table, tmp_path / "ice", TableOptions()).file).data.sheet == "Coded"
+    assert read_project(project_from_table(table, tmp_path / "ice", NewProjectOptions()).file).data.sheet == "Coded"
 
 
 def test_if_no_sheet_has_responses_the_message_names_one(tmp_path):
     table = book_of(tmp_path / "in.xlsx", A=[("n", "m"), (1, 2), (2, 3)], B=[("n",)])
     with pytest.raises(DataError, match=r"in\.xlsx, sheet 'A': no column looks like responses"):
-        project_from_table(table, tmp_path / "ice", TableOptions())
+        project_from_table(table, tmp_path / "ice", NewProjectOptions())
 
 
 def test_a_second_header_row_is_written_into_the_project_file(tmp_path):
     rows = [("Response", "Code"), ("(open text)", "(AM)"), *(row[2:4] for row in answers())]
-    new = project_from_table(book_of(tmp_path / "in.xlsx", A=rows), tmp_path / "ice", TableOptions())
+    new = project_from_table(book_of(tmp_path / "in.xlsx", A=rows), tmp_path / "ice", NewProjectOptions())
     assert dict(new.proposal.labels.counts) == {"Good": 20, "poor": 20}
     assert any("row 2 ('(open text)', '(AM)') looks like a second header row" in note for note in new.notes)
     assert (read_project(new.file).data.first_row, len(new.records.splits.train)) == (3, 24)
@@ -209,23 +209,23 @@ def test_a_header_row_with_a_cell_that_is_merged_with_the_one_above_is_refused_b
     book.active.merge_cells("A1:A2")
     book.save(table)
     with pytest.raises(DataError, match=r"in\.xlsx, row 2: the column A has no name\. Write a name into the cell A2"):
-        project_from_table(table, tmp_path / "ice", TableOptions(header=HeaderRows(2)))
+        project_from_table(table, tmp_path / "ice", NewProjectOptions(header=HeaderRows(2)))
     assert not (tmp_path / "ice").exists()
-    new = project_from_table(table, tmp_path / "ice", TableOptions())
+    new = project_from_table(table, tmp_path / "ice", NewProjectOptions())
     assert (new.problem, new.header.first_row) == ("", 3)
 
 
 def test_codes_that_are_formulas_are_not_taken_for_uncoded(tmp_path):
     rows = [HEADER[2:4], *((row[2], f"=E{n}") for n, row in enumerate(answers(), start=2))]
     with pytest.raises(DataError, match=r"the cells B2, B3, B4, B5, B6 and 35 more are formulas that no program has"):
-        project_from_table(book_of(tmp_path / "in.xlsx", A=rows), tmp_path / "ice", TableOptions())
+        project_from_table(book_of(tmp_path / "in.xlsx", A=rows), tmp_path / "ice", NewProjectOptions())
 
 
 def test_a_reason_why_it_cannot_run_is_said_at_once(tmp_path):
     (tmp_path / "in.csv").write_text(
         "id,answer,code\n" + "".join(f"{n},the same answer,{'ab'[n % 2]}\n" for n in range(9))
     )
-    new = project_from_table(tmp_path / "in.csv", tmp_path / "ice", TableOptions(columns={"response": "answer"}))
+    new = project_from_table(tmp_path / "in.csv", tmp_path / "ice", NewProjectOptions(columns={"response": "answer"}))
     assert "all rows have the same text" in new.problem
 
 
@@ -238,7 +238,7 @@ def test_a_reason_why_it_cannot_run_is_said_at_once(tmp_path):
 )
 def test_an_option_that_cannot_be_used_is_an_error_and_nothing_is_written(forms, tmp_path, options, error, message):
     with pytest.raises(error, match=message):
-        project_from_table(forms, tmp_path / "ice", TableOptions(**options))
+        project_from_table(forms, tmp_path / "ice", NewProjectOptions(**options))
     assert not (tmp_path / "ice").exists()
 
 
