@@ -8,6 +8,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -74,8 +75,11 @@ def get_backbone(name: str, *, on_progress: Report | None = None) -> Path:
                 "conversion": backbone.conversion,
             }
             (new / RECORD).write_text(json.dumps(record, indent=2), "utf-8")
-            if not (folder / RECORD).is_file():  # unless another process was faster
+            try:
                 new.rename(folder)
+            except OSError:
+                if not (folder / RECORD).is_file():  # else another process was faster
+                    raise
     except OSError as error:
         raise BackboneUnavailable(
             f"the backbone {name} cannot be written: {error.strerror or error}",
@@ -88,8 +92,9 @@ def get_backbone(name: str, *, on_progress: Report | None = None) -> Path:
 def _remove_leftovers(folder: Path, name: str) -> None:
     """Delete the temporary folders of downloads that were killed more than a day ago."""
     for leftover in folder.glob(f".{name}.*"):
-        if time.time() - leftover.stat().st_mtime > _DAY:
-            shutil.rmtree(leftover, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process has just deleted it
+            if time.time() - leftover.stat().st_mtime > _DAY:
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _check_room(backbone: Backbone, folder: Path) -> None:

@@ -77,7 +77,7 @@ class _Reading:
     id_field: str
     texts: dict[str, dict[str, str]] = field(default_factory=dict)
     found: list[_Annotation] = field(default_factory=list)
-    tasks: set[object] = field(default_factory=set)
+    tasks: set[str] = field(default_factory=set)
     left_out: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     faults: list[Fault] = field(default_factory=list)
@@ -91,9 +91,9 @@ class _Reading:
     def _add_task(self, record: dict[str, Any], number: int) -> None:
         data = record.get("data")
         ident = self._ident(data, number)
-        self.tasks.add(record.get("id", f"record {number}"))
-        self.left_out[DRAFT] += len(record.get("drafts") or ())
-        self.left_out[PREDICTION] += len(record.get("predictions") or ())
+        self.tasks.add(str(record.get("id", f"record {number}")))
+        self.left_out[DRAFT] += len(list_in(record, "drafts"))
+        self.left_out[PREDICTION] += len(list_in(record, "predictions"))
         annotations = record.get("annotations", record.get("completions")) or []
         for annotation in _objects(annotations, f"task {number}: the annotations"):
             results = [
@@ -112,7 +112,7 @@ class _Reading:
 
     def _add_minimal(self, record: dict[str, Any], number: int) -> None:
         ident = self._ident(record, number)
-        self.tasks.add(record.get("id", f"record {number}"))
+        self.tasks.add(str(record.get("id", f"record {number}")))
         if record.get("annotator") is None and record.get("annotation_id") is None:
             return
         self._add_annotation(ident, record.get("annotator"), list(answers_of(record.get(self.control))), record)
@@ -233,6 +233,12 @@ def _objects(values: object, what: str) -> list[dict[str, Any]]:
     if not isinstance(values, list) or not all(isinstance(each, dict) for each in values):
         raise DataError(f"{what} should be a list of objects", hint=_HINT)
     return values
+
+
+def list_in(record: Mapping[str, Any], key: str) -> list[Any]:
+    """Return the list that a record has under a key; an empty one if it has none, or a number instead."""
+    value = record.get(key)
+    return value if isinstance(value, list) else []
 
 
 def answers_of(value: object) -> Iterator[tuple[str, Any]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.errors import DataError
-from edgedistill.label_studio.annotations import annotator_name, answers_of, records_of, update_seconds
+from edgedistill.label_studio.annotations import annotator_name, answers_of, list_in, records_of, update_seconds
 from edgedistill_serve.grading.detected_table import DetectedTable
 from edgedistill_serve.grading.text_rows import TableRow
 from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL
@@ -75,11 +75,11 @@ def _of_task(record: Mapping[str, Any], ident: str) -> tuple[dict[str, str], lis
     data = record.get("data")
     texts = {key: value for key, value in data.items() if isinstance(value, str)} if isinstance(data, dict) else {}
     found = []
-    for each in record.get("annotations", record.get("completions")) or []:
+    for each in list_in(record, "annotations") or list_in(record, "completions"):
         if not isinstance(each, dict) or each.get("was_cancelled") or each.get("skipped"):
             continue
         answers: dict[str, tuple[str, ...]] = {}
-        for result in each.get("result") or []:
+        for result in list_in(each, "result"):
             if isinstance(result, dict):
                 control = str(result.get("from_name"))
                 answers[control] = (*answers.get(control, ()), *_codes(result.get("value")))

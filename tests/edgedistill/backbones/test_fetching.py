@@ -122,8 +122,9 @@ def test_what_a_killed_download_left_is_deleted_a_day_later(tiny):
     for name, age in (("old", 90_000), ("new", 60)):
         (tiny / f".mpnet.{name}").mkdir(parents=True)
         os.utime(tiny / f".mpnet.{name}", (time.time() - age,) * 2)
+    (tiny / ".mpnet.gone").symlink_to(tiny / "nowhere")  # as a folder is that another process has just deleted
     get_backbone("mpnet")
-    assert sorted(file.name for file in tiny.iterdir() if file.name.startswith(".")) == [".mpnet.new"]
+    assert sorted(file.name for file in tiny.iterdir() if file.name.startswith(".")) == [".mpnet.gone", ".mpnet.new"]
 
 
 def test_a_folder_of_the_same_name_beside_the_project_comes_first(tiny, tmp_path):

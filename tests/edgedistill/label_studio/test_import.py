@@ -230,6 +230,8 @@ def test_disputed_rows_are_adjudicated_on_the_coding_page(tmp_path):
         ('[{"data": {"text": "a"}, "annotations": []}]', r"task 1 has no 'response_id' among its data \(text\)"),
         ('[{"data": {"response_id": "r0"}, "annotations": [3]}]', "task 1: the annotations should be a list"),
         ('[{"data": {"response_id": "r0"}, "annotations": [{"result": {}}]}]', "holds no code of a person"),
+        ('[{"data": {"response_id": "r0"}, "drafts": 2, "predictions": [7]}]', "holds no code of a person"),
+        ('[{"data": {"response_id": "r0"}, "id": [1]}]', "holds no code of a person"),
         ('[{"text": "a", "annotator": 1}]', r"task 1 has no 'response_id' among its data \(text, annotator\)"),
         ("[" * 100_000, "is not valid JSON"),
     ],

@@ -266,3 +266,10 @@ def test_any_name_of_a_column_is_read_back_from_the_project_file(tmp_path_factor
     file = tmp_path_factory.mktemp("yaml") / "a.yaml"
     file.write_text(f"name: {_quoted(name)}\n", "utf-8", newline="")
     assert read_yaml(file, "")["name"] == name
+
+
+@pytest.mark.parametrize("tasks", [{"annotations": 5}, [{"data": {"text": "a"}, "annotations": [{"result": 3}]}], [{}]])
+def test_json_of_another_kind_is_one_message(tasks, tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps(tasks))
+    with pytest.raises(DataError):
+        project_from_table(tmp_path / "results.json", tmp_path / "ice", NewProjectOptions())
