@@ -16,7 +16,7 @@ from edgedistill.pipeline.replicated_claims import read_kept
 from ..student.conftest import KEYWORDS
 from ..teacher.stand_in import StandIn, coded, text_of
 from .packages import ids_in, reproduce, texts_in, unpack
-from .tiny import run_of, write_tiny
+from .tiny import add_columns, run_of, write_tiny
 
 CLAIMS = ("guarantee", "novelty", "learning_curve", "estimates")
 
@@ -28,24 +28,18 @@ def judge(body, before):
     return coded("other" if body["model"] == "second" and len(text) % 5 == 0 else right)
 
 
-def mix_splits(file):
-    """Give every split rows of every label and school."""
-    with file.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    for place, row in enumerate(rows):
-        row["split"] = ("train", "validation", "test")[place % 3]
-        row["school"] = "north" if place % 5 < 3 else "south"
-    with file.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+# Every split has rows of every label and school.
+SPLITS_AND_SCHOOLS = {
+    "split": lambda number, _: ("train", "validation", "test")[number % 3],
+    "school": lambda number, _: "north" if number % 5 < 3 else "south",
+}
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """The run: a rule that promises something in each group and of each label, chosen on the scores of int8."""
     file = write_tiny(tmp_path_factory.mktemp("claims"))
-    mix_splits(file.parent / "human.csv")
+    add_columns(file.parent / "human.csv", SPLITS_AND_SCHOOLS)
     with StandIn(judge) as server:
         each = f"base_url: '{server.base_url}', api_key_env: null, tries: 1, gate: {{at_least: -1}}"
         text = file.read_text().replace(

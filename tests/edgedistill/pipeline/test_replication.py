@@ -1,6 +1,5 @@
 """A package of a run with a teacher, groups of learners and three coders, of which no table is left out."""
 
-import csv
 import json
 import random
 
@@ -11,7 +10,7 @@ from edgedistill.pipeline import run_stages
 from ..student.conftest import KEYWORDS
 from ..teacher.stand_in import StandIn, coded, text_of
 from .packages import ids_in, reproduce, texts_in, unpack
-from .tiny import run_of, write_tiny
+from .tiny import add_columns, run_of, write_tiny
 
 
 def judge(body, before):
@@ -21,17 +20,6 @@ def judge(body, before):
         return coded("no such label")
     right = next(name for name, keyword in KEYWORDS.items() if keyword in text.split())
     return coded("other" if len(text) % 7 == 0 else right)
-
-
-def add_columns(file, columns):
-    """Write a table again with more columns, by functions of a row's number and its cells by name."""
-    with file.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    rows = [row | {name: cell(number, row) for name, cell in columns.items()} for number, row in enumerate(rows)]
-    with file.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 @pytest.fixture(scope="module")
