@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import subprocess
 from hashlib import sha256
@@ -11,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from edgedistill_export.errors import ExportFailed, WebFailed
-from edgedistill_export.web import Vendored, browser_scores, browser_step, load_vendored, record_browser_step, write_web
+from edgedistill_export.web import (
+    Vendored,
+    browser_check,
+    browser_scores,
+    browser_step,
+    load_vendored,
+    record_browser_step,
+    write_web,
+)
 from edgedistill_export.web.vendored import INDEX
 from edgedistill_serve import Bundle, Scorer
 from edgedistill_serve.scoring.score import Score
@@ -129,6 +138,24 @@ def test_under_node_a_new_question_goes_to_a_person_as_in_python(tmp_path):
 def test_a_page_that_drifts_fails_the_export(tmp_path):
     bundle = make_bundle(tmp_path / "bundle", off=1.0)
     with pytest.raises(ExportFailed, match=r"The probabilities differ by up to 0\.\d+"):
+        browser_scores(bundle, [{"response": "great job"}])
+
+
+@pytest.mark.parametrize(
+    ("node", "reason"),
+    [
+        (b"#!/bin/sh\necho no page >&2; exit 1", "no page"),
+        (b"#!/bin/sh\nexec sleep 60", "it does not end"),
+        (b"#!/bin/sh\necho welcome", "its answer is no JSON"),
+        (b"\0", "Exec format error"),
+    ],
+)
+def test_a_program_named_node_that_does_not_run_the_page_is_one_message(bundle, node, reason, tmp_path, monkeypatch):
+    (tmp_path / "node").write_bytes(node)
+    (tmp_path / "node").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(browser_check, "_TIMEOUT_SECONDS", 0.5)
+    with pytest.raises(WebFailed, match=rf"Node cannot run the page \(.*{reason}.*\)\. Install Node 20 or newer"):
         browser_scores(bundle, [{"response": "great job"}])
 
 

@@ -49,20 +49,10 @@ def browser_scores(bundle: Bundle, rows: Sequence[Mapping[str, str]]) -> list[Sc
         raise WebFailed("Node is not installed, which runs the page", hint="Install Node 20 or newer.")
     with temporary_folder("web") as work, as_file(PAGE) as scripts:
         page = write_web(bundle, work / "page")
-        ended = subprocess.run(  # noqa: S603  # our own script
-            [node, str(scripts / "score_rows.mjs"), str(page.folder)],
-            input=msgspec.json.encode([dict(row) for row in rows]),
-            capture_output=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-        )
+        answer = _answer([node, str(scripts / "score_rows.mjs"), str(page.folder)], rows)
     name = bundle.manifest.name
-    if ended.returncode:
-        last = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise WebFailed(
-            f"Node cannot run the page ({' '.join(last)[:200]})", where=name, hint="Install Node 20 or newer."
-        )
-    answer = msgspec.json.decode(ended.stdout, type=_NodeOutput)
+    if isinstance(answer, str):
+        raise WebFailed(f"Node cannot run the page ({answer[:200]})", where=name, hint="Install Node 20 or newer.")
     if answer.refused is not None:
         raise ExportFailed(
             f"the page refuses to score: {answer.refused}", where=name, hint="No page was written. Serve fp32 instead."
@@ -74,6 +64,27 @@ def browser_scores(bundle: Bundle, rows: Sequence[Mapping[str, str]]) -> list[Sc
     ]
     _expect_same_tokens(bundle, rows, found)
     return [*found]
+
+
+def _answer(command: Sequence[str], rows: Sequence[Mapping[str, str]]) -> _NodeOutput | str:
+    """Return what a command answers to rows on its standard input, or why it does not."""
+    try:
+        ended = subprocess.run(  # noqa: S603  # our own script
+            command,
+            input=msgspec.json.encode([dict(row) for row in rows]),
+            capture_output=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+        if ended.returncode:
+            return " ".join(ended.stderr.decode(errors="replace").strip().splitlines()[-1:])
+        return msgspec.json.decode(ended.stdout, type=_NodeOutput)
+    except subprocess.TimeoutExpired:
+        return f"it does not end within {_TIMEOUT_SECONDS:g} s"
+    except msgspec.DecodeError:
+        return "its answer is no JSON of the page"
+    except OSError as error:
+        return str(error.strerror)
 
 
 def browser_step(served: str, native: Sequence[Score], browser: Sequence[Score]) -> ConversionStep:
