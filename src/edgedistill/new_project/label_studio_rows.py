@@ -62,7 +62,7 @@ def one_row_per_task(table: DetectedTable, control: str | None = None) -> Detect
         for name, cell in row.values.items():
             try:
                 record[name] = json.loads(cell) if cell.startswith(("{", "[")) else cell
-            except ValueError:
+            except (ValueError, RecursionError):
                 record[name] = cell
         ident = str(record.get("id", row.row))
         data, annotations = _of_annotation(record, ident)

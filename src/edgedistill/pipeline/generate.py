@@ -8,7 +8,7 @@ from typing import Any
 
 from edgedistill.agreement import agreement
 from edgedistill.data.types import CodedResponse, MixtureRow, Response
-from edgedistill.errors import ProjectFileError
+from edgedistill.errors import ProjectFileError, RunError
 from edgedistill.generation import (
     CheckedSample,
     GenerationResult,
@@ -79,20 +79,28 @@ def generate(run: Run) -> dict[str, Any]:
 
 
 def read_synthetic(folder: RunFolder) -> tuple[MixtureRow, ...]:
-    """Read `synthetic.jsonl` as training rows with their lineage."""
-    lines = (json.loads(line) for line in (folder / _FILE).read_text("utf-8").split("\n") if line)
-    return tuple(
-        MixtureRow(
-            line["id"],
-            line["inputs"],
-            line["label"],
-            "synthetic",
-            {line["label"]: 1.0},
-            {name: _text(value) for name, value in line["lineage"].items()}
-            | {"regraded": _text(line["regraded"]), "consistent": _text(line["consistent"])},
+    """Read `synthetic.jsonl` as training rows with their lineage.
+
+    Raises:
+        RunError: It is missing or damaged.
+    """
+    try:
+        return tuple(
+            MixtureRow(
+                line["id"],
+                line["inputs"],
+                line["label"],
+                "synthetic",
+                {line["label"]: 1.0},
+                {name: _text(value) for name, value in line["lineage"].items()}
+                | {"regraded": _text(line["regraded"]), "consistent": _text(line["consistent"])},
+            )
+            for line in map(json.loads, filter(None, folder.read_text(_FILE).split("\n")))
         )
-        for line in lines
-    )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise RunError(
+            "is damaged", where=str(folder / _FILE), hint="`edgedistill generate PROJECT` writes it again."
+        ) from None
 
 
 def _section(run: Run) -> GenerateSection:

@@ -66,6 +66,14 @@ def test_a_line_separator_inside_a_text_does_not_end_a_line_of_json(tmp_path, se
     assert [row.inputs for row in read_synthetic(folder)] == [{"response": text}]
 
 
+@pytest.mark.parametrize("text", ["{", "[]\n", '{"id": "s"}\n'])
+def test_damaged_synthetic_responses_are_refused_in_one_sentence(tmp_path, text):
+    folder = RunFolder(tmp_path)
+    folder.write_text("synthetic.jsonl", text)
+    with pytest.raises(RunError, match=r"synthetic\.jsonl: is damaged. `edgedistill generate PROJECT` writes it again"):
+        read_synthetic(folder)
+
+
 def test_half_a_character_is_refused_in_one_sentence(tmp_path):
     rows = (MixtureRow("a", {"response": "\ud800"}, "yes", "human", {"yes": 1.0}),)
     with pytest.raises(RunError, match=r"mixture\.csv: cannot be written: it would hold half a character"):

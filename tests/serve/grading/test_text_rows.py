@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 
 import pytest
 from hypothesis import given
@@ -54,6 +55,13 @@ def test_a_line_that_repeats_a_key_is_set_aside(line):
     good, bad = read(b'{"a":"x","b":"y"}\n' + line + b'\n{"a":"\\":","b":{"a":"a"}}\n', "jsonl")
     assert [row for row, _ in good] == [1, 3]
     assert bad == [(2, "the key 'a' is repeated")]
+
+
+def test_a_line_of_any_depth_is_read_or_set_aside():
+    most = sys.getrecursionlimit()
+    lines = [b'{"a":"\\":\\":","b":' + b"[" * depth + b"]" * depth + b"}" for depth in range(most - 200, most)]
+    good, bad = read(b"\n".join(lines), "jsonl")
+    assert (len(good) + len(bad), len(good) > 0, len(bad) > 0) == (200, True, True)
 
 
 def pairs(values):

@@ -292,6 +292,10 @@ def _json_object(line: str, name: str, number: int, encoding: str) -> dict[str, 
         raise not_text(name, number, encoding)
     try:
         value = msgspec.json.decode(line)
+        # Every key is followed by a colon, so that most lines need not be read a second time.
+        keys = len(value) if isinstance(value, dict) else 0
+        is_suspect = line.count(":") > keys and len(_KEY_ENDS.findall(line)) > keys
+        repeated = _repeated_key(line) if is_suspect else None
     except (UnicodeError, msgspec.DecodeError, RecursionError) as error:
         if _has_lone_surrogate(line):
             raise DataError(
@@ -304,10 +308,8 @@ def _json_object(line: str, name: str, number: int, encoding: str) -> dict[str, 
         ) from None
     if not isinstance(value, dict):
         raise DataError("the line is not a JSON object", where=where, hint="Write one JSON object per line.")
-    # Every key is followed by a colon, so that most lines need not be read a second time.
-    keys = len(value)
-    if line.count(":") > keys and len(_KEY_ENDS.findall(line)) > keys and (key := _repeated_key(line)) is not None:
-        raise DataError(f"the key {key!r} is repeated", where=where, hint="Write every key of an object once.")
+    if repeated is not None:
+        raise DataError(f"the key {repeated!r} is repeated", where=where, hint="Write every key of an object once.")
     return value
 
 
