@@ -44,7 +44,7 @@ from edgedistill.teacher.canaries import (
     level,
 )
 from edgedistill.teacher.labelling import Coding, CodingRequest, LabellingPlan
-from edgedistill.teacher.logs import append
+from edgedistill.teacher.logs import append, is_cut_short
 from edgedistill.teacher.parsing import FailureCause
 from edgedistill.teacher.runner import RetryPolicy, run_requests
 from edgedistill.teacher.teacher import Teacher
@@ -132,17 +132,29 @@ def watch_teacher(run: Run, options: WatchOptions = WatchOptions(), *, dispatch:
 
 
 def read_history(run: Run, teacher: str) -> tuple[Look, ...]:
-    """Return the looks at a teacher, the earliest first; lines that a kill cut short are skipped."""
+    """Return the looks at a teacher, the earliest first; lines that a kill cut short are skipped.
+
+    Raises:
+        RunError: The file cannot be read, or has another line that is no look: the next look would count as one that
+            was taken already, and be given its answers.
+    """
+    file = run.folder.path / WATCH / teacher / "history.jsonl"
+    looks = []
     try:
-        lines = (run.folder.path / WATCH / teacher / "history.jsonl").read_text("utf-8").splitlines()
+        for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+            try:
+                looks.append(msgspec.json.decode(line, type=Look))
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                if not is_cut_short(line):
+                    raise RunError(
+                        "is damaged, or another version of EdgeDistill wrote it",
+                        where=f"{file}, line {number}",
+                        hint="Restore the file from a backup; or move its folder away, and a new set is drawn.",
+                    ) from None
     except FileNotFoundError:
         return ()
-    looks = []
-    for line in lines:
-        try:
-            looks.append(msgspec.json.decode(line, type=Look))
-        except msgspec.MsgspecError:
-            continue
+    except OSError as error:
+        raise RunError(f"cannot be read ({error.strerror})", where=str(file)) from None
     return tuple(looks)
 
 

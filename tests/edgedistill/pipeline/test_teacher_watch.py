@@ -4,6 +4,7 @@ import csv
 import json
 import random
 import re
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -197,6 +198,18 @@ def test_an_endpoint_that_is_down_is_an_error_and_no_look(watched):
     assert read_history(run_of(file), "alias") == ()
     model.reply = None
     assert watch_teacher(run_of(file), QUICK).look == 1
+
+
+@pytest.mark.parametrize("line", [b'{"look": 1}', b"[]", b"\xff", b'{"schema_version": 99, "look": 1}'])
+def test_a_look_that_cannot_be_read_is_an_error_and_one_that_was_cut_short_is_none(line, tmp_path):
+    run = SimpleNamespace(folder=SimpleNamespace(path=tmp_path))
+    history = tmp_path / "teacher_watch" / "alias" / "history.jsonl"
+    history.parent.mkdir(parents=True)
+    history.write_bytes(b'{"schema_version": 1, "lo\n\n')
+    assert read_history(run, "alias") == ()
+    history.write_bytes(history.read_bytes() + line + b"\n")
+    with pytest.raises(RunError, match=r"history\.jsonl, line 3: is damaged, or another version"):
+        read_history(run, "alias")
 
 
 def test_an_older_codebook_another_model_and_other_parameters_are_refused_with_the_reason(watched):
