@@ -28,7 +28,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -256,11 +256,10 @@ def make(run: Run, data: Path, out: Path) -> None:
 
 
 Statistics = Mapping[str, NDArray[np.float64]]
+Results = Sequence[Mapping[str, Any]]
 
 
-def statistics_of(
-    results: Sequence[Mapping[str, Any]], test: str, task: Task, labels_key: str = "labels"
-) -> Statistics:
+def statistics_of(results: Results, test: str, task: Task, labels_key: str = "labels") -> Statistics:
     """Macro-F1 and κ of the rows and of each resample, (1 + resamples,): means over the seeds on the same resamples."""
     rows = len(results[0]["tests"][test]["codes"])
     rng = np.random.default_rng(0)
@@ -282,17 +281,37 @@ def interval(values: NDArray[np.float64]) -> dict[str, float]:
     return {"value": round(float(values[0]), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 
 
+COMPARED_WITH = {"standard": "old", "assistant": "standard", "plain": "standard"}
+"""The setting from which the difference of each is given; of another backbone's student, from that of minilm."""
+
+
+def compared(run: Run) -> Run:
+    """The run that differs from this one in one setting, and is the usual one."""
+    if run.backbone != "minilm":
+        return replace(run, backbone="minilm")
+    return replace(run, setting=COMPARED_WITH.get(run.setting, run.setting))
+
+
+def difference(one: Results, other: Results, test: str, task: Task) -> dict[str, Any]:
+    """The mean difference of the figures on the seeds that both have, with its interval over rows."""
+    seeds = {result["run"]["seed"] for result in one} & {result["run"]["seed"] for result in other}
+    if not seeds:
+        return {}
+    pair = [statistics_of([each for each in side if each["run"]["seed"] in seeds], test, task) for side in (one, other)]
+    figures = {name: interval(values - pair[1][name]) for name, values in pair[0].items()}
+    return {"seeds": len(seeds), **figures}
+
+
 def summary(out: Path) -> dict[str, Any]:
     """Figures of all finished runs."""
-    results: dict[str, list[dict[str, Any]]] = {}
+    results: dict[str, list[Mapping[str, Any]]] = {}
     for file in sorted(out.glob("*.json")):
         result = json.loads(file.read_text("utf-8"))
         results.setdefault(Run(**result["run"]).condition, []).append(result)
     figures: dict[str, Any] = {}
     for condition, found in results.items():
-        task = TASKS[found[0]["run"]["data"]]
-        old = results.get(condition.replace("-standard-", "-old-"), [])
-        seeds = {result["run"]["seed"] for result in found} & {result["run"]["seed"] for result in old}
+        run = Run(**found[0]["run"])
+        task, other = TASKS[run.data], compared(run)
         entry: dict[str, Any] = {
             "seeds": len(found),
             "rows": found[0]["rows"],
@@ -301,17 +320,13 @@ def summary(out: Path) -> dict[str, Any]:
             "tests": {},
         }
         for test in found[0]["tests"]:
-            of_all = statistics_of(found, test, task)
-            entry["tests"][test] = {name: interval(values) for name, values in of_all.items()}
+            of_test = {name: interval(values) for name, values in statistics_of(found, test, task).items()}
             if "assistant" in found[0]["tests"][test]:
                 of_assistants = statistics_of(found, test, task, "assistant")
-                entry["tests"][test]["assistant"] = {name: interval(values) for name, values in of_assistants.items()}
-            if "-standard-" in condition and seeds:
-                pair = [
-                    statistics_of([each for each in side if each["run"]["seed"] in seeds], test, task)
-                    for side in (found, old)
-                ]
-                entry["tests"][test]["minus_old"] = {name: interval(pair[0][name] - pair[1][name]) for name in of_all}
+                of_test["assistant"] = {name: interval(values) for name, values in of_assistants.items()}
+            if other != run and (minus := difference(found, results.get(other.condition, []), test, task)):
+                of_test[f"minus_{other.backbone if other.setting == run.setting else other.setting}"] = minus
+            entry["tests"][test] = of_test
         figures[condition] = entry
     return figures
 
