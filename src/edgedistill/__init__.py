@@ -1,4 +1,4 @@
-"""Turn an LLM's judgement of open responses into a classifier small enough for a classroom.
+"""Turn an LLM's judgement of open responses into a classifier that runs on a school's computer.
 
     import edgedistill as ed
 

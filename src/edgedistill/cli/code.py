@@ -32,7 +32,7 @@ def code(
         int | None, typer.Option("--seed", help="Seed of the orders and of the double-coded rows (default: 0).")
     ] = None,
     recode: Annotated[
-        bool, typer.Option("--recode", help="Give rows back whose label or response the project has no longer.")
+        bool, typer.Option("--recode", help="Return rows to their coders if their label or response changed.")
     ] = False,
     port: Annotated[int, typer.Option("--port", metavar="PORT", help="Port on 127.0.0.1; 0: any free one.")] = 0,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
@@ -57,7 +57,7 @@ def code(
 
     def on_listening(url: str) -> None:
         typer.echo(f"Coding page: {url}", err=as_json)
-        typer.echo("The link is secret: who has it can read the responses. Ctrl+C ends the page.", err=as_json)
+        typer.echo("The link is secret: anyone who has it can read the responses. Ctrl+C ends the page.", err=as_json)
         if open_browser:
             webbrowser.open(url)
 

@@ -76,7 +76,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Turn an LLM's judgement of open responses into a classifier small enough for a classroom.",
+    help="Turn an LLM's judgement of open responses into a classifier that runs on a school's computer.",
 )
 app.add_typer(cache_app, name="cache")
 app.add_typer(backbones_app, name="backbones")
@@ -380,7 +380,7 @@ def _compare(
     options = CompareOptions(project, tuple(group or ()), clusters, smallest, out)
     if new is not None or on is not None:
         if served is not None:
-            raise ArgumentError("--served is for a project; two bundles are named one after the other")
+            raise ArgumentError("--served is for a project; to compare two bundles, name both")
         compare_on(target, new, on, options, table, terminal)
         return
     if target.is_dir():
@@ -426,7 +426,7 @@ def _evaluate(
     terminal = Terminal(as_json=as_json)
     if on is not None:
         if offline or accept_teacher:
-            raise ArgumentError("--offline and --accept-teacher are about teachers, and no teacher is asked with --on")
+            raise ArgumentError("--offline and --accept-teacher cannot be used with --on: it asks no teacher")
         evaluate_on(target, on, options, table, terminal)
         return
     if target.is_dir():

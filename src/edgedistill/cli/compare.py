@@ -48,7 +48,7 @@ PartColumns = Annotated[
 ]
 PartRows = Annotated[
     int | None,
-    typer.Option("--smallest", min=1, metavar="ROWS", help="With --on: fewer rows of a part have no figures."),
+    typer.Option("--smallest", min=1, metavar="ROWS", help="With --on: groups with fewer rows have no figures."),
 ]
 ComparedOut = Annotated[
     Path | None, typer.Option("--out", metavar="FOLDER", help="With --on: write comparison.json into this folder.")

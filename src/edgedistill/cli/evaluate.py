@@ -49,11 +49,12 @@ Clusters = Annotated[
     typer.Option("--clusters", metavar="COLUMN", help="With --on: learners or classes, whose rows are related."),
 ]
 Positive = Annotated[
-    str | None, typer.Option("--positive", metavar="LABEL", help="With --on: label whose precision and recall count.")
+    str | None,
+    typer.Option("--positive", metavar="LABEL", help="With --on: label whose precision and recall are reported."),
 ]
 Smallest = Annotated[
     int | None,
-    typer.Option("--smallest", min=1, metavar="ROWS", help="With --on: fewer rows of a group have no figures."),
+    typer.Option("--smallest", min=1, metavar="ROWS", help="With --on: groups with fewer rows have no figures."),
 ]
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="FOLDER", help="With --on: write evaluation.json into this folder.")

@@ -85,7 +85,7 @@ def init(
     if table is None:
         if column or header_row or first_row or sheet or kind or html is not None or uncoded:
             raise ArgumentError(
-                "--column, --header-row, --kind and the like are about a table", hint="Name it: --from FILE."
+                "--column, --header-row, --kind and the like need a table", hint="Name it: --from FILE."
             )
         if name is None:
             raise ArgumentError("the name of the new folder is missing", hint="Example: edgedistill init praise.")

@@ -42,16 +42,18 @@ def monitor(
         str | None, typer.Option("--since", metavar="DAY", help="The first day that counts, such as 2026-10-05.")
     ] = None,
     false_alarms: Annotated[
-        float, typer.Option("--false-alarms", help="Probability of ever an alarm if nothing changes, at most.")
+        float, typer.Option("--false-alarms", help="Largest probability of any alarm if nothing changes.")
     ] = 0.05,
-    tolerance: Annotated[float, typer.Option("--tolerance", help="A difference of a share that is no alarm.")] = 0.05,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", help="Largest change of a share that raises no alarm.")
+    ] = 0.05,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Write monitor.json and monitor.html here.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="With --sheet: replace the file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say whether a bundle in use still does what it did at its release: what changed, since when, and what to do.
+    """Say whether a bundle in use still works as at its release: what changed, since when, and what to do.
 
     The exit code is 0 if no change is shown, 5 if something changed, kappa is lower or the promise is withdrawn, and 2
     if the question cannot be answered.
@@ -63,7 +65,7 @@ def monitor(
         raise ArgumentError("--responses, --sheet-rows and --force need --sheet")
 
     if (given := ", ".join(table.given())) and codes is None and responses is None:
-        raise ArgumentError(f"{given} is about a table, and there is none", hint="Name it with --codes or --responses.")
+        raise ArgumentError(f"{given} needs a table, and none is given", hint="Name it with --codes or --responses.")
     reading = table.reading()
 
     from edgedistill.monitoring.codes import read_coded_file

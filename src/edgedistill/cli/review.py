@@ -89,7 +89,7 @@ def next_rows(
         bool, typer.Option("--again", help="Write the sheet of the last draw again; draw nothing.")
     ] = False,
     discard: Annotated[
-        bool, typer.Option("--discard", help="Take back the last draw, which nobody will code; draw nothing.")
+        bool, typer.Option("--discard", help="Discard the last draw, which nobody will code; draw nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

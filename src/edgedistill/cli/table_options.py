@@ -114,10 +114,11 @@ def reads_table(
             ),
         ],
         "delimiter": Annotated[
-            str | None, typer.Option(help=f'{of}Of CSV and TSV, such as ";" or "tab"; by default, it is detected.')
+            str | None,
+            typer.Option(help=f'{of}Delimiter of CSV and TSV, such as ";" or "tab"; by default, it is detected.'),
         ],
         "encoding": Annotated[
-            str | None, typer.Option(help=f"{of}Of text files, such as cp1252; by default, it is detected.")
+            str | None, typer.Option(help=f"{of}Encoding of text files, such as cp1252; by default, it is detected.")
         ],
         "html": Annotated[
             bool, typer.Option("--html", help=f"{of}The texts are HTML: read what it shows, without tags such as <p>.")

@@ -537,7 +537,7 @@ class CodingSession:
 
     def _known(self, coder: str) -> None:
         if coder not in self.codings.coders:
-            raise DataError(f"nobody called {coder!r} codes this project", hint="Choose a name, or add it.")
+            raise DataError(f"this project has no coder {coder!r}", hint="Choose a name, or add it.")
 
     def _check_name(self, coder: str, *, is_column: bool) -> None:
         taken = {fold_text(name): name for name in (*_RESERVED, *self.project.evaluation.subgroups)}

@@ -73,7 +73,7 @@ class RemovalReason(StrEnum):
     EXTRA = "more than was asked for"
     NO_STRING = "no string"
     BLANK = "blank"
-    NO_TEXT = "holds characters that are no text"
+    NO_TEXT = "contains characters that are not text"
     LONG = "longer than data.max_characters"
     REPEATS = "repeats another sample"
     NEARLY_REPEATS = "nearly repeats another sample"

@@ -15,7 +15,7 @@ _ADVICE = {
     ),
     "review": (
         "People get more or less work than planned. The reasons by week say why: new questions need a reference, texts "
-        "unlike training or below the threshold need codes and a new training."
+        "unlike training or below the threshold need codes and new training."
     ),
     "probability": (
         "The model is more or less sure than it was. Its decision rule was shown for the earlier probabilities: have "
@@ -56,7 +56,7 @@ def describe_report(report: MonitorReport) -> Iterator[str]:
             "kappa in use is not known without codes (--sheet, --codes)"
         )
     else:
-        yield "No response was drawn for people (serve --audit-share): kappa in use cannot be known."
+        yield "No response was drawn for people (serve --audit-share): kappa in use cannot be measured."
     for note in report.notes:
         yield f"note: {note}"
 
@@ -83,7 +83,7 @@ def describe_rate(report: MonitorReport) -> str:
         f"If nothing changes, the probability that there is ever an alarm is at most {100 * report.false_alarms:g} %. "
         f"All responses are compared with {every.reference_rows} validation rows; {_count(with_reference, 'item')} "
         f"with those of the item, {by_weeks} with their own first weeks, {waiting} with nothing yet. Differences of a "
-        f"share up to {report.tolerance:g} are no alarm."
+        f"share up to {report.tolerance:g} raise no alarm."
     )
 
 

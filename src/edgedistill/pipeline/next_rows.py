@@ -283,7 +283,7 @@ def discard_last(project: Project, records: Records) -> Draw:
             f"wave {last.wave} cannot be discarded: {len(known)} of its {len(last.ids)} rows have a code, such as "
             f"{known[0]!r}",
             where=str(project.run_folder),
-            hint="Have the other rows coded, too; a draw that is dropped when its codes are known is no random sample.",
+            hint="Have the other rows coded, too; a draw discarded after codes are known is not a random sample.",
         )
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     append_discard(project.run_folder, Discard(last.wave, now))

@@ -75,11 +75,11 @@ def preregister(run: Run) -> Path:
         raise RunError(
             "exists already; a preregistration is never overwritten",
             where=str(file),
-            hint="Rename it to keep it and lay down another plan; the methods section compares with the new one.",
+            hint="Rename it to keep it and write another plan; the methods section compares with the new one.",
         )
     if run.folder.has("evaluation.json"):
         raise RunError(
-            "the test rows of this project have been evaluated, so nothing can be laid down beforehand",
+            "the test rows of this project have been evaluated, so it is too late to preregister",
             where=str(run.folder / "evaluation.json"),
             hint="Preregister before `edgedistill evaluate`, or with new test rows under another project name.",
         )

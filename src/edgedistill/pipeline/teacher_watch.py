@@ -314,7 +314,7 @@ def _look(
     total = sum(map(len, asked.votes)) + asked.missing
     if asked.missing > MOST_MISSING * total:
         raise TeacherUnreachable(
-            f"{asked.missing} of {total} answers did not arrive, so that this look does not count",
+            f"{asked.missing} of {total} answers did not arrive, so this check does not count",
             where=teacher.section.base_url,
             hint="Those that arrived are saved; run again to continue.",
         )
@@ -498,7 +498,9 @@ def _notes(found: CanarySet, asked: _Asked, stored: Sequence[Sequence[str]]) -> 
     if asked.missing:
         notes.append(f"{asked.missing} votes did not arrive, and do not count.")
     if any(len(votes) == 1 for votes in stored):
-        notes.append("One stored vote of a response tells nothing of the noise then; the new votes measure it.")
+        notes.append(
+            "One stored vote per response does not show how much its answers varied; the new votes measure it."
+        )
     return notes
 
 

@@ -35,8 +35,7 @@ class Project(Section):
     student: StudentSection = StudentSection()
     evaluation: EvaluationSection = EvaluationSection()
     review: ReviewSection | None = None
-    """Without it no thresholds are chosen: only blank, unreadable and truncated responses, and those to new
-    questions, go to people."""
+    """The decision rule. Without it a label is accepted from a calibrated probability of .7 on."""
     export: ExportSection = ExportSection()
     report: ReportSection = ReportSection()
     track: Literal["mlflow", "wandb"] | None = None

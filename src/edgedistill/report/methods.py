@@ -624,11 +624,11 @@ def _preregistration(inputs: MethodsInputs) -> Iterator[str]:
     if plan is None:
         yield "The analysis was not preregistered."
         return
-    yield f"The analysis was laid down on {plan.date[:10]} in a file with the SHA-256 {plan.sha256}."
+    yield f"The analysis was preregistered on {plan.date[:10]} in a file with the SHA-256 {plan.sha256}."
     if not plan.before_evaluation:
         yield "The test rows had been evaluated before."
     if plan.kept:
-        yield f"Kept as laid down: {listed(list(plan.kept))}."
+        yield f"Unchanged since preregistration: {listed(list(plan.kept))}."
     yield f"Changed afterwards: {listed(list(plan.changed))}." if plan.changed else "Nothing was changed afterwards."
 
 

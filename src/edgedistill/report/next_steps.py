@@ -84,7 +84,8 @@ def _more_rows(evaluation: Evaluation, decision: Verdict) -> Iterator[str]:
     if needed is not None and needed > rows:
         yield (
             f"Code more test rows: {now}; at this {evaluation.kappa} about {count(max(needed, MIN_TEST_ROWS))} would "
-            f"reach {setting(required)}. {_APPROXIMATION} Rows that have been looked at do not count: draw new ones."
+            f"reach {setting(required)}. {_APPROXIMATION} Draw new rows: on "
+            "rows that you have already inspected, agreement is too high."
         )
     elif needed is not None and rows < MIN_TEST_ROWS:
         yield f"Code at least {MIN_TEST_ROWS - rows} more test rows: {now}, and {MIN_TEST_ROWS} are required."

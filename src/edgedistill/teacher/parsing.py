@@ -33,7 +33,7 @@ class FailureCause(StrEnum):
     EMPTY = "the teacher's answer was empty"
     ONLY_REASONING = "the teacher only reasoned (raise max_output_tokens, or turn off the model's reasoning)"
     UNREADABLE = "the teacher's answer could not be read"
-    NO_SUCH_LABEL = "the teacher's answer is no label of the codebook"
+    NO_SUCH_LABEL = "the teacher's answer is not a label of the codebook"
     NOT_RECORDED = "the recorded teacher has no answer"
     REJECTED = "the endpoint rejected the request"
     FILTERED = "the endpoint's content filter refused the response"
@@ -44,7 +44,7 @@ class FailureCause(StrEnum):
     TIE = "the votes tie"
     TEACHERS_TIE = "the teachers tie"
     NO_TEACHER = "no teacher labelled it"
-    NO_TEXT = "it holds characters that are no text"
+    NO_TEXT = "it contains characters that are not text"
 
 
 @dataclass(frozen=True, slots=True)

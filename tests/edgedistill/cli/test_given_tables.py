@@ -224,7 +224,7 @@ def test_monitor_names_its_own_option_for_the_sheet_of_a_table(bundle, journal, 
     assert "--sheet takes another" not in drawn
     assert "--sheet-name says which is read" in said(tmp_path / "in.xlsx", "--column", "id=Nr")
     assert "Leave out --sheet-name." in said(tmp_path / "in.csv", "--sheet-name", "A")
-    assert "--sheet-name is about a table" in str(CliRunner().invoke(app, [*words[:-1], "--sheet-name", "A"]).exception)
+    assert "--sheet-name needs a table" in str(CliRunner().invoke(app, [*words[:-1], "--sheet-name", "A"]).exception)
 
 
 def test_estimate_names_rows_as_other_commands_do_and_says_where_dates_come_from(rows, tmp_path):
@@ -248,6 +248,4 @@ def test_options_of_a_table_without_a_table_are_refused(bundles, tmp_path):
     result = CliRunner().invoke(app, ["evaluate", str(tmp_path / "project.yaml"), "--header-row", "2"])
     assert "--header-row needs --on, a coded file" in str(result.exception)
     result = CliRunner().invoke(app, ["monitor", str(bundles / "new"), str(tmp_path), "--delimiter", ";"])
-    assert "--delimiter is about a table, and there is none. Name it with --codes or --responses." in str(
-        result.exception
-    )
+    assert "--delimiter needs a table, and none is given. Name it with --codes or --responses." in str(result.exception)

@@ -52,7 +52,7 @@ def test_requests_that_are_none_are_refused_with_a_reason(serve, tmp_path):
         b'{"coder": 1}': (422, "wrong shape"),
         b'{"coder": "anna", "id": "r9", "code": "process"}': (422, "there is no row 'r9' to code"),
         b'{"coder": "anna", "id": "r0", "code": "sung"}': (422, "no label 'sung'"),
-        b'{"coder": "ben", "id": "r0", "code": "process"}': (422, "nobody called 'ben'"),
+        b'{"coder": "ben", "id": "r0", "code": "process"}': (422, "this project has no coder 'ben'"),
         b'"' + b"x" * 100_000 + b'"': (413, "longer than"),
     }
     for body, (status, reason) in cases.items():

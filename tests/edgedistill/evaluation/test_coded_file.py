@@ -226,7 +226,7 @@ def test_the_command_prints_tables_and_writes_the_same_figures(command, tmp_path
     ("options", "on", "message"),
     [
         ((), False, "a bundle is measured on a coded file. Name the file: --on coded.csv."),
-        (("--offline",), True, "--offline and --accept-teacher are about teachers, and no teacher is asked with --on"),
+        (("--offline",), True, "--offline and --accept-teacher cannot be used with --on: it asks no teacher"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(command, options, on, message):

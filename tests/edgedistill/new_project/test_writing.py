@@ -247,7 +247,7 @@ def test_an_option_that_cannot_be_used_is_an_error_and_nothing_is_written(forms,
     [
         (
             ["--column", "label=x"],
-            "--column, --header-row, --kind and the like are about a table. Name it: --from FILE",
+            "--column, --header-row, --kind and the like need a table. Name it: --from FILE",
         ),
         ([], "the name of the new folder is missing. Example: edgedistill init praise"),
         (["--from", "in.csv", "--kind", "interval"], "--kind: 'interval' is not a kind of task"),

@@ -150,7 +150,8 @@ def test_why_no_row_was_coded_is_reported_by_cause(panel: tuple[Path, dict[str, 
     with StandIn(lambda _body, _before: coded("neither")) as odd, pytest.raises(GateRefused) as stopped:
         run_until((folder, dict.fromkeys(["good", "fair", "poor"], odd)), "label")
     message = (
-        "undefined on the 0 of 36 validation rows that it coded (36: the teacher's answer is no label of the codebook)"
+        "undefined on the 0 of 36 validation rows that it coded "
+        "(36: the teacher's answer is not a label of the codebook)"
     )
     assert f"good's kappa is {message}" in str(stopped.value)
 

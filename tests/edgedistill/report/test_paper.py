@@ -245,10 +245,10 @@ def test_a_preregistration_names_what_was_kept_and_what_was_changed(made):
         return next(each.text for each in methods(replace(inputs, plan=plan)) if each.heading == "Preregistration")
 
     every = said(kept=("codebook", "gate"), changed=(), before_evaluation=True)
-    assert every.endswith("Kept as laid down: codebook and gate. Nothing was changed afterwards.")
+    assert every.endswith("Unchanged since preregistration: codebook and gate. Nothing was changed afterwards.")
     some = said(kept=("gate",), changed=("codebook", "test rows"), before_evaluation=False)
     assert "The test rows had been evaluated before." in some
-    assert some.endswith("Kept as laid down: gate. Changed afterwards: codebook and test rows.")
+    assert some.endswith("Unchanged since preregistration: gate. Changed afterwards: codebook and test rows.")
 
 
 def test_what_is_cited_is_in_the_references_and_nothing_else(made):

@@ -87,7 +87,7 @@ def test_unusable_answers_of_an_endpoint_that_ignores_the_schema_are_logged_with
     (row,) = done.set_aside
     assert row.reason in (
         "the teacher's answer could not be read",
-        "the teacher's answer is no label of the codebook",
+        "the teacher's answer is not a label of the codebook",
     )
     assert len(teacher.bodies) == 2
     kept = json.loads((tmp_path / "failures.jsonl").read_text().splitlines()[-1])

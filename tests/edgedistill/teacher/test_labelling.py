@@ -86,7 +86,7 @@ FAILURES = {
     "the teacher's answer was cut short": completion('{"lab', finish="length"),
     "the teacher's answer was empty": completion(""),
     "the teacher's answer could not be read": completion("Sure! {"),
-    "the teacher's answer is no label of the codebook": coded("no-such-label"),
+    "the teacher's answer is not a label of the codebook": coded("no-such-label"),
     "the recorded teacher has no answer": error(404, "no recorded vote", "recording_missing"),
     "the endpoint rejected the request": error(400, "too odd"),
     "the endpoint's content filter refused the response": error(400, "flagged", "content_filter"),
@@ -160,7 +160,7 @@ def test_a_text_that_cannot_be_sent_is_set_aside(tmp_path: Path) -> None:
     with StandIn(coded("process")) as teacher:
         done = labelled(tmp_path, teacher, "broken \ud800", "fine")
     assert [label.id for label in done.labels] == ["r3"]
-    assert [(row.id, row.reason) for row in done.set_aside] == [("r2", "it holds characters that are no text")]
+    assert [(row.id, row.reason) for row in done.set_aside] == [("r2", "it contains characters that are not text")]
 
 
 def test_a_missing_input_names_its_row(tmp_path: Path) -> None:

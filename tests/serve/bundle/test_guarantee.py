@@ -28,7 +28,7 @@ from ...promises import promise as changed
             PROMISE,
             "250 validation rows with the scores of int8 and of fp32: it accepts 130 of them, of which 1 is wrong",
         ),
-        (PROMISE, "It is no promise about a single label, a single group of learners, another codebook"),
+        (PROMISE, "It says nothing about a single label, a single group of learners, another codebook"),
         (changed(unit="learners", units=61), "What counts as independent: learners (61)."),
         (changed(compared=4), "allows for 4 students compared on the same rows"),
         (

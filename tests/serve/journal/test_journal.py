@@ -176,9 +176,9 @@ def test_other_models_and_versions_are_counted_apart(tmp_path, scorer, clock):
     ("content", "message"),
     [
         (b'{"type":"journal","journal_version":2,"new":{}}\n', "has version 2, this program reads version 1"),
-        (b"id,label\n1,process\n", "is no journal"),
-        (b"a text", "is no journal"),
-        (b'{"type":"scored"}\n', "is no journal"),
+        (b"id,label\n1,process\n", "is not a journal"),
+        (b"a text", "is not a journal"),
+        (b'{"type":"scored"}\n', "is not a journal"),
     ],
 )
 def test_what_is_no_journal_of_this_version_is_refused(tmp_path, scorer, content, message):

@@ -146,7 +146,7 @@ def _limits(given: Guarantee) -> str:
         "another codebook",
         "another population",
     ]
-    return f"It is no promise about {', '.join(parts[:-1])} or {parts[-1]}."
+    return f"It says nothing about {', '.join(parts[:-1])} or {parts[-1]}."
 
 
 def _count(number: int, name: str) -> str:

@@ -118,7 +118,11 @@ def describe_novelty(fit: NoveltyFit | None, limit: float | None) -> str:
     if limit is None or fit.false_alarms is None:
         return "Measured and not limited: responses unlike the training texts do not go to a person for that."
     rests_on_one = fit.false_alarms * (fit.validation_rows + 1) < 1 + 1e-9
-    few = " The most novel validation row sets the limit: they are too few for another one." if rests_on_one else ""
+    few = (
+        " The most novel validation row sets the limit, because there are too few for another one."
+        if rests_on_one
+        else ""
+    )
     return (
         f"Responses at more than {limit:.3g} times the typical distance from the {fit.training_rows} training texts go "
         f"to a person: {fit.flagged} of {fit.validation_rows} validation rows, and of responses like them at most "

@@ -47,10 +47,12 @@ def _checked(check: Callable[[str], str]) -> Callable[[Any, Any, str | None], st
 @click.option(
     "--delimiter",
     callback=_checked(check_delimiter),
-    help='Of CSV and TSV input, such as ";" or "tab". By default, it is detected.',
+    help='Delimiter of CSV and TSV input, such as ";" or "tab". By default, it is detected.',
 )
 @click.option(
-    "--encoding", callback=_checked(check_encoding), help="Of text input, such as cp1252. By default, it is detected."
+    "--encoding",
+    callback=_checked(check_encoding),
+    help="Encoding of text input, such as cp1252. By default, it is detected.",
 )
 @click.option(
     "--column",
@@ -78,10 +80,24 @@ def _checked(check: Callable[[str], str]) -> Callable[[Any, Any, str | None], st
     help="Share of the ids that the journal has, drawn at random for people to code.",
 )
 @click.option("--id-column", default="id", show_default=True, help="With --audit-share: column of ids.")
-@click.option("--item-column", default="item", show_default=True, help="With --journal: items, without a question.")
-@click.option("--engine", type=click.Choice(("local", "ray")), default="local", help="ray: on a Ray cluster.")
-@click.option("--workers", type=click.IntRange(1), help="Of --engine ray; by default, as many as there is room for.")
-@click.option("--worker-gpus", type=click.FloatRange(0, 8), help="GPUs of each worker; by default, none.")
+@click.option(
+    "--item-column",
+    default="item",
+    show_default=True,
+    help="With --journal: column of items, for a task without a question.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(("local", "ray")),
+    default="local",
+    help="local: on this machine; ray: on a Ray cluster.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1), help="With --engine ray: number of workers; by default, as many as fit."
+)
+@click.option(
+    "--worker-gpus", type=click.FloatRange(0, 8), help="With --engine ray: GPUs of each worker; by default, none."
+)
 @THREADS
 @PUBLIC_KEY
 @JSON

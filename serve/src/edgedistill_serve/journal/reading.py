@@ -177,7 +177,7 @@ def _check_version(found: int, path: Path) -> None:
 
 def _no_journal(path: Path) -> DataError:
     return DataError(
-        "the file is no journal: its first line is not the header of one",
+        "the file is not a journal: its first line is not a journal header",
         where=str(path),
         hint="Name the folder of `serve --journal` or `grade --journal`.",
     )

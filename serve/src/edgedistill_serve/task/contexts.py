@@ -88,7 +88,7 @@ def describe_contexts(contexts: ShownContexts | None, task: Task, *, reviewed: b
         reviewed: Whether responses to other questions are reviewed.
     """
     if not has_context(task):
-        return "The task has no question: the rule was shown for responses like the validation rows."
+        return "The rule was validated for responses like the validation rows; the task has no questions to tell apart."
     if contexts is None:
         return "The bundle does not record for which questions the rule was shown."
     if not contexts.closed:
