@@ -313,8 +313,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                 unlike them a response is (docs/novelty.md); with fewer than 30 of them, no response is accepted.
             review: Decision rule: ``{"aim": "at_most_wrong", "share": 0.05}`` (at most 5 % of the accepted responses
                 differ from the human code, with 95 % confidence), ``{"aim": "keep_kappa", "at_least": 0.75}`` or
-                ``{"aim": "at_most_to_people", "share": 0.15}``; None: only blank, unreadable and truncated responses,
-                and those to new questions, go to people.
+                ``{"aim": "at_most_to_people", "share": 0.15}``; None: a label is accepted from a calibrated
+                probability of .7 on.
 
         Raises:
             StudentNotFitted: `fit` has not been called.

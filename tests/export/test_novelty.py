@@ -217,7 +217,7 @@ def test_with_few_validation_rows_the_most_novel_one_sets_the_limit_and_that_is_
     card = " ".join((result.bundle.folder / "README.md").read_text().split())
     assert (
         "0 of 12 validation rows, and of responses like them at most 7.69% are expected to. The most novel validation "
-        "row sets the limit: they are too few for another one."
+        "row sets the limit, because there are too few for another one."
     ) in card
     scores = Scorer(result.bundle, threads=1).score([*TEXTS, *UNLIKE])
     assert any(score.reason == "unlike training" for score in scores)

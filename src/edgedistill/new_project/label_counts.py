@@ -109,8 +109,8 @@ def describe_labels(found: LabelCounts) -> Iterator[str]:
     if found.kind != "ordinal" and len(found.counts) > 2 and not all(map(_NUMBER.fullmatch, found.counts)):
         apart = "apart from these, " if pairs else ""
         yield (
-            f"{apart}the {len(found.counts)} labels differ in meaning, which cannot be checked here; if two mean the same, "
-            "such as in two languages, replace one of them in the table"
+            f"{apart}the {len(found.counts)} labels differ in meaning, which cannot be checked here; if two mean "
+            "the same, such as in two languages, replace one of them in the table"
         )
     if few := [label for label, count in found.counts.items() if count < _FEW]:
         listed = list_some(f"{quote_label(label)} ({found.counts[label]})" for label in few)

@@ -206,7 +206,7 @@ def test_score_says_what_the_model_could_not_read(bundle, answers_bundle):
 
 def test_info_says_for_which_questions_the_rule_was_shown(bundle, answers_bundle):
     assert "up to 50% unknown to the vocabulary" in run("info", bundle.folder).stdout
-    assert "The task has no question" in run("info", bundle.folder).stdout
+    assert "the task has no questions to tell apart" in run("info", bundle.folder).stdout
     assert "does not record for which questions" in run("info", answers_bundle.folder).stdout
 
 
