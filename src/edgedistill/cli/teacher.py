@@ -27,7 +27,7 @@ def watch(
     false_alarms: Annotated[
         float,
         typer.Option(
-            "--false-alarms", metavar="RATE", help="Of a new set: probability of any false alarm over all checks."
+            "--false-alarms", metavar="RATE", help="Of a new set: probability of any false alarm over all looks."
         ),
     ] = 0.05,
     renew: Annotated[bool, typer.Option("--renew", help="Draw a new canary set in place of the present one.")] = False,

@@ -314,7 +314,7 @@ def _look(
     total = sum(map(len, asked.votes)) + asked.missing
     if asked.missing > MOST_MISSING * total:
         raise TeacherUnreachable(
-            f"{asked.missing} of {total} answers did not arrive, so this check does not count",
+            f"{asked.missing} of {total} answers did not arrive, so this look does not count",
             where=teacher.section.base_url,
             hint="Those that arrived are saved; run again to continue.",
         )
