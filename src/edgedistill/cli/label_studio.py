@@ -86,7 +86,7 @@ def import_command(
 ) -> None:
     """Write the codes of people into coder columns of the human file, and the label where all coders agree.
 
-    Predictions, drafts and skipped tasks are no codes. The table as it was before is kept in the folder coding.
+    Predictions, drafts and skipped tasks are not codes. The table as it was before is kept in the folder coding.
 
     Example: edgedistill review label-studio import praise/project.yaml project-1.json --coder 3=anna
     """

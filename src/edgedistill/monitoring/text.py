@@ -18,8 +18,8 @@ _ADVICE = {
         "unlike training or below the threshold need codes and new training."
     ),
     "probability": (
-        "The model is more or less sure than it was. Its decision rule was shown for the earlier probabilities: have "
-        "the promise tested by codes (--sheet, --codes)."
+        "The model is more or less sure than it was. Its decision rule was validated on the earlier probabilities: "
+        "have the promise tested by codes (--sheet, --codes)."
     ),
     "novelty": (
         "Responses are unlike those that the model was trained on. Look at some of them; have them coded, and train "

@@ -351,7 +351,7 @@ def _find_response(table: _Table, used: Sequence[str]) -> str:
         "no column looks like responses, whose cells have several words; the columns are "
         f"{_listed(table, list(table.names))}",
         where=table.where,
-        hint='Say which: --column response="NAME". If these are no column names, say where those are: --header-row.',
+        hint='Say which: --column response="NAME". If these are not the names, say which row has them: --header-row.',
     )
 
 

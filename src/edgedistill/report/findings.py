@@ -132,11 +132,13 @@ def _questions(evaluation: Evaluation) -> Iterator[Finding]:
     heading = "Questions"
     shown = f"{pluralize(found.questions, 'question')} ({pluralize(found.validation_rows, 'validation row')})"
     if not found.closed:
-        text = f"The decision rule was shown for open questions: {shown}. New questions are not treated differently."
+        text = (
+            f"The decision rule was validated for open questions: {shown}. New questions are not treated differently."
+        )
         yield Finding(heading, text, "neutral")
         return
     others = "go to a person" if found.reviewed else "are treated alike (review.new_questions: accept)"
-    text = f"The decision rule was shown for {shown}; responses to any other question {others}."
+    text = f"The decision rule was validated for {shown}; responses to any other question {others}."
     if found.outcome is None:
         yield Finding(heading, f"{text} No test row has another question.", "neutral" if found.reviewed else "warning")
         return

@@ -120,7 +120,7 @@ def test_the_questions_for_which_a_rule_was_shown_are_stated(rows, reviewed):
     outcome = replace(made.review.test, rows=rows, accepted=5, agreement=student(0.1, 0.4, rows=5)) if rows else None
     questions = QuestionFigures(4, 60, closed=True, reviewed=reviewed, rows=rows, outcome=outcome)
     found = _finding(verdict(evaluation(review=replace(made.review, questions=questions)), gate()), "Questions")
-    assert "was shown for 4\u00a0questions (60\u00a0validation rows)" in found.text
+    assert "was validated for 4\u00a0questions (60\u00a0validation rows)" in found.text
     assert ("go to a person" in found.text) is reviewed
     assert ("12\u00a0test rows with another question" in found.text) is bool(rows)
     assert (".250\u00a0[.10,\u00a0.40]" in found.text) is bool(rows)

@@ -117,7 +117,7 @@ def read_header(
             number = rows.header_row
             notes.append(
                 f"rows {number + 1} and {number + 2} of {name} are header rows of Qualtrics (question texts and import "
-                "ids) and are no responses"
+                "ids) and are not responses"
             )
         else:
             rest, found, more = _without_second_header(rest, names, name, texts_of)

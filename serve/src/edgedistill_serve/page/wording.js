@@ -45,9 +45,9 @@ export const ENGLISH = {
   reached_probability: "The probability reaches the threshold of {threshold} for “{label}”.",
   most_probable: "“{label}” is the most probable label. The model has no threshold for it.",
   questions: { one: "1 question", other: "{count} questions" },
-  contexts_open: "The decision rule was shown for open questions ({questions} in {rows} rows).",
-  contexts_review: "The decision rule was shown for {questions}; responses to others go to a person.",
-  contexts_alike: "The decision rule was shown for {questions}; responses to others are treated alike.",
+  contexts_open: "The decision rule was validated for open questions ({questions} in {rows} rows).",
+  contexts_review: "The decision rule was validated for {questions}; responses to others go to a person.",
+  contexts_alike: "The decision rule was validated for {questions}; responses to others are treated alike.",
   novelty_limit: "Responses at more than {limit} times the typical distance from the training texts go to a person.",
   tokens_read: { one: "1 token, all of them read.", other: "{count} tokens, all of them read." },
   tokens_truncated: {

@@ -90,14 +90,14 @@ def describe_contexts(contexts: ShownContexts | None, task: Task, *, reviewed: b
     if not has_context(task):
         return "The rule was validated for responses like the validation rows; the task has no questions to tell apart."
     if contexts is None:
-        return "The bundle does not record for which questions the rule was shown."
+        return "The bundle does not record for which questions the rule was validated."
     if not contexts.closed:
         return (
-            f"The rule was shown for open questions: the {contexts.rows} validation rows have {contexts.distinct} "
+            f"The rule was validated for open questions: the {contexts.rows} validation rows have {contexts.distinct} "
             "different ones. New questions are not sent to a person for that reason."
         )
-    others = "are sent to a person" if reviewed else "are treated alike, as the project demands (new_questions: accept)"
+    others = "are sent to a person" if reviewed else "are treated alike, as the project sets (new_questions: accept)"
     return (
-        f"The rule was shown for {contexts.distinct} question{'s' * (contexts.distinct != 1)} "
+        f"The rule was validated for {contexts.distinct} question{'s' * (contexts.distinct != 1)} "
         f"({contexts.rows} validation rows). Responses to any other question {others}."
     )
