@@ -241,7 +241,7 @@ def choose_rule(
     never accepted. Ties (`TIE_TOLERANCE`) are accepted together or not
     at all, so that the order of the rows has no effect.
 
-    `AtMostWrong` is the only aim that promises something of other responses; see docs/decision-rules.md. Numbers of the
+    `AtMostWrong` is the only aim that makes a promise about other responses; see docs/decision-rules.md. Numbers of the
     most confident rows, stated before the codes are looked at, are tested from few to many by exact binomial bounds
     until the first fails (`edgedistill.decisions.guarantee`). The confidence is the calibrated probability, without
     label shifts. The responses of a learner and copies of a row are not independent, and count as one. The level is

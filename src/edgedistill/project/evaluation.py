@@ -49,7 +49,7 @@ class ReviewSection(Section):
     """The decision rule: its aim, for which validation rows choose thresholds, and what people review in any case."""
 
     aim: Literal["at_most_wrong", "keep_kappa", "at_most_to_people", "least_probability", "none"] = "least_probability"
-    """With ``none`` there are no thresholds. Only ``at_most_wrong`` promises something of other responses."""
+    """With ``none`` there are no thresholds. Only ``at_most_wrong`` makes a promise about other responses."""
     at_least: Annotated[float, Field(gt=0, le=1)] | None = None
     """With ``keep_kappa``: the κ that the lower end of the accepted rows' interval must reach. With
     ``least_probability``: the calibrated probability from which a label is accepted; 0.7 if it is not given."""
