@@ -59,6 +59,10 @@ def serve(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 def become(message: dict[str, Any], streams: list[int]) -> None:
     """Take on the arguments, the folder, the environment and the streams of a process of its own."""
+    # As from a terminal: tests that run in the background, or under nohup, ignore some of these.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     os.chdir(message["cwd"])
     os.environ.clear()
     os.environ.update(message["environment"])

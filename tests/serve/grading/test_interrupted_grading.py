@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -146,7 +147,8 @@ def test_ctrl_c_stops_at_once_and_says_what_is_kept(bundle, folder):
     wait_for_part(process, folder / "out.csv.parts", 1)
     message = send(process, signal.SIGINT)
     assert process.wait() == 1
-    assert "1600 rows are in whole parts in" in message
+    # Where the signal comes between a part's file and its count, the number of rows is not known.
+    assert re.search(r"(1600 rows|2 whole parts) are in", message)
     assert "Traceback" not in message
     assert (folder / "out.csv").read_text() == "precious"
 
