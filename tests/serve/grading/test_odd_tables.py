@@ -151,7 +151,7 @@ def test_the_three_header_rows_of_qualtrics_are_recognised(text, sheet):
         assert table.question_texts[2] == "Why does ice float?"
         assert table.notes == (
             (
-                f"rows 2 and 3 of {path.name} are header rows of Qualtrics (question texts and import ids) and are no "
+                f"rows 2 and 3 of {path.name} are header rows of Qualtrics (question texts and import ids) and are not "
                 "responses"
             ),
         )
