@@ -207,7 +207,7 @@ def test_the_bundle_records_for_which_questions_the_rule_was_shown(tmp_path: Pat
     new = rows[0] | {"question": "who are you"}
     assert [score.reason for score in scorer.score([rows[0], new])] == [None, "new question"]
     card = (exported.bundle.folder / "README.md").read_text("utf-8")
-    assert "shown for 2 questions (6 validation rows)" in card
+    assert "validated for 2 questions (6 validation rows)" in card
 
 
 @dataclass
