@@ -2,6 +2,7 @@
 
     python benchmarks/students.py DATA --out FOLDER --runs few-rows
     python benchmarks/students.py DATA --out FOLDER --runs all-rows label-source
+    python benchmarks/students.py DATA --out FOLDER --runs label-source --sets babe --backbone bge-small
     python benchmarks/students.py DATA --out FOLDER --summary docs/results/students.json
 
 DATA has folders beetle, networks, babe, hyperbole and intimacy with train.csv and test files. FOLDER gets a file per
